@@ -1,0 +1,67 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// Credentials is a pair of keys, or the order to find one in the places that AWS tools look in.
+//
+// However it is printed, logged or encoded, only the origin shows. That does not hold for a Credentials in an unexported field of something else, which fmt prints
+// without asking it: do not keep one there.
+type Credentials struct {
+	AccessKey, SecretKey, SessionToken string
+	// Origin is "b2_env", "aws_env" or "aws_chain".
+	Origin Origin
+	// Chain means that there are no keys here: profile, web identity, container and instance are to be asked.
+	Chain bool
+}
+
+// String returns the origin in place of the keys.
+func (c Credentials) String() string { return "credentials(" + string(c.Origin) + ")" }
+
+// GoString returns the origin in place of the keys.
+func (c Credentials) GoString() string { return c.String() }
+
+// Format prints the origin in place of the keys for every verb, known or not.
+func (c Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) } // fmt.State keeps no error
+
+// LogValue logs the origin in place of the keys.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalText encodes the origin in place of the keys.
+func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalJSON encodes the origin in place of the keys.
+func (c Credentials) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%q", c.String()), nil }
+
+// ResolveCredentials returns the first whole pair: B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, then AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with
+// AWS_SESSION_TOKEN, else the order to ask the AWS chain. Pairs are never mixed.
+//
+// The warnings name the variables, and never the values, that were skipped on the way because their other half is missing.
+func ResolveCredentials(env Lookup) (Credentials, []string) {
+	var warnings []string
+	for _, p := range []struct {
+		id, key, token string
+		origin         Origin
+	}{
+		{"B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY", "", "b2_env"},
+		{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "aws_env"},
+	} {
+		id, key := fromEnv(env, p.id), fromEnv(env, p.key)
+		switch {
+		case id.value != "" && key.value != "":
+			c := Credentials{AccessKey: id.value, SecretKey: key.value, Origin: p.origin}
+			if p.token != "" {
+				c.SessionToken = fromEnv(env, p.token).value
+			}
+			return c, warnings
+		case id.value != "":
+			warnings = append(warnings, fmt.Sprintf("%s is set but %s is not: skipped", p.id, p.key))
+		case key.value != "":
+			warnings = append(warnings, fmt.Sprintf("%s is set but %s is not: skipped", p.key, p.id))
+		}
+	}
+	return Credentials{Origin: "aws_chain", Chain: true}, warnings
+}

@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
+)
+
+// tries is how often a blob is downloaded whose bytes turn out wrong: once more, as they may have been damaged on the way.
+const tries = 2
+
+// downloadSmall streams a blob through its digest into a staged file, and leaves that to be published with others.
+func (r *pullRun) downloadSmall(ctx context.Context, f manifest.File) error {
+	var err error
+	for range tries {
+		var staged *hfcache.Staged
+		if staged, err = r.stageSmall(ctx, f); err == nil {
+			r.groups.add(pending{staged, f.Size, func(err error) error { return r.moved(ctx, f, err) }})
+			return nil
+		}
+		if !isMismatch(err) {
+			break
+		}
+	}
+	return r.finish(ctx, f, err)
+}
+
+func (r *pullRun) stageSmall(ctx context.Context, f manifest.File) (*hfcache.Staged, error) {
+	staged, err := r.dir.Stage(f.Blob, f.Size)
+	if err != nil {
+		return nil, err
+	}
+	v := hub.NewVerifier(f.Blob, f.Size)
+	if err := r.copyRange(ctx, f, store.Range{}, f.Size, func(p []byte, at int64) error {
+		_, _ = v.Write(p) // never fails
+		_, err := staged.WriteAt(p, at)
+		return err
+	}); err != nil {
+		return nil, errors.Join(err, staged.Discard())
+	}
+	if err := v.Verify(); err != nil {
+		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: -f.Size})
+		return nil, errors.Join(&DamagedError{manifest.BlobKey(f.Blob), err}, staged.Discard())
+	}
+	return staged, nil
+}
+
+func isMismatch(err error) bool {
+	_, ok := errors.AsType[*hub.MismatchError](err)
+	return ok
+}
+
+// copyRange fetches want bytes of a blob and hands them to write piece by piece, with their offsets in the blob.
+func (r *pullRun) copyRange(ctx context.Context, f manifest.File, rng store.Range, want int64, write func(p []byte, at int64) error) (err error) {
+	if err := r.shared().acquire(ctx); err != nil {
+		return err
+	}
+	defer r.shared().release()
+	key := manifest.BlobKey(f.Blob)
+	body, info, err := r.store().Get(ctx, key, rng)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := body.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("%s: %w", key, closeErr)
+		}
+	}()
+	if info.Size != f.Size {
+		return &DamagedError{key, &hub.MismatchError{ID: f.Blob, WantSize: f.Size, GotSize: info.Size}}
+	}
+	buf := r.shared().buffer()
+	defer r.shared().giveBack(buf)
+	for done := int64(0); done < want; {
+		n, err := body.Read((*buf)[:min(int64(len(*buf)), want-done)])
+		if n > 0 {
+			if err := write((*buf)[:n], rng.Offset+done); err != nil {
+				return err
+			}
+			done += int64(n)
+			r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: int64(n)})
+		}
+		if err != nil && done < want {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: -done})
+			return &store.Error{Op: "get", Key: key, Kind: store.ErrUnavailable, Err: err}
+		}
+	}
+	return nil
+}
+
+// downloadLarge fetches a blob in ranges at once and resumably, under the lock that other clients take for the same download.
+func (r *pullRun) downloadLarge(ctx context.Context, f manifest.File) error {
+	unlock, err := r.Cache.LockBlob(ctx, r.plan.Manifest.Repo, string(f.Blob), func() {
+		r.emit(event.Event{
+			Kind: event.Waiting, Item: string(f.Blob), Repo: r.plan.Manifest.Repo.String(),
+			Text: "another program is downloading blob " + f.Blob.Short(),
+		})
+	})
+	if err != nil {
+		return r.finish(ctx, f, err)
+	}
+	defer unlock()
+	if r.dir.HasBlob(f.Blob, f.Size) {
+		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: f.Size})
+		return r.finish(ctx, f, nil)
+	}
+	return r.moved(ctx, f, r.fetchLarge(ctx, f))
+}
+
+// fetchLarge brings a large blob to its final name.
+func (r *pullRun) fetchLarge(ctx context.Context, f manifest.File) error {
+	staged, err := r.stageLarge(ctx, f)
+	if err != nil {
+		return err
+	}
+	for range tries {
+		if err = r.tryLarge(ctx, f, staged); !isMismatch(err) {
+			break
+		}
+		if resetErr := staged.Reset(); resetErr != nil {
+			return errors.Join(err, resetErr, staged.Close())
+		}
+	}
+	switch {
+	case isMismatch(err):
+		return errors.Join(&DamagedError{manifest.BlobKey(f.Blob), err}, staged.Discard())
+	case err != nil:
+		return errors.Join(err, staged.Close()) // what is there stays for the next run
+	}
+	if err := staged.Sync(); err != nil {
+		return errors.Join(err, staged.Close())
+	}
+	return staged.Publish()
+}
+
+// stageLarge waits while another process of ours has the staged file, which it can only where the Hub's locks do not work.
+func (r *pullRun) stageLarge(ctx context.Context, f manifest.File) (*hfcache.Staged, error) {
+	const poll = 200 * time.Millisecond
+	for {
+		staged, err := r.dir.StageResumable(f.Blob, f.Size, downloadPart, "")
+		if !errors.Is(err, hfcache.ErrBusy) {
+			return staged, err
+		}
+		timer := time.NewTimer(poll)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// tryLarge fetches the parts that the staged file lacks and hashes all of it, in order, while they arrive.
+func (r *pullRun) tryLarge(ctx context.Context, f manifest.File, staged *hfcache.Staged) error {
+	parts := int((f.Size + downloadPart - 1) / downloadPart)
+	arrived := make(chan int, parts)
+	var resumed int64
+	for i := range parts {
+		if staged.Done(i) {
+			arrived <- i
+			resumed += partLength(f.Size, i)
+		}
+	}
+	if resumed > 0 {
+		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: resumed})
+		r.count(func(res *Result) { res.Resumed += resumed })
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return r.verifyLarge(ctx, f, staged, arrived, parts) })
+	ranges, rangesCtx := errgroup.WithContext(ctx)
+	ranges.SetLimit(r.ranges())
+	for i := range parts {
+		if rangesCtx.Err() != nil {
+			break
+		}
+		if staged.Done(i) {
+			continue
+		}
+		ranges.Go(func() error {
+			if err := r.part(rangesCtx, f, staged, i); err != nil {
+				return err
+			}
+			arrived <- i // never blocks: it has room for every part
+			return nil
+		})
+	}
+	work.Go(ranges.Wait)
+	return work.Wait()
+}
+
+func partLength(size int64, i int) int64 { return min(downloadPart, size-int64(i)*downloadPart) }
+
+func (r *pullRun) part(ctx context.Context, f manifest.File, staged *hfcache.Staged, i int) error {
+	length := partLength(f.Size, i)
+	rng := store.Range{Offset: int64(i) * downloadPart, Length: length}
+	if err := r.copyRange(ctx, f, rng, length, func(p []byte, at int64) error {
+		_, err := staged.WriteAt(p, at)
+		return err
+	}); err != nil {
+		return err
+	}
+	return staged.MarkDone(i)
+}
+
+// verifyLarge reads the parts back in order as soon as they are there: they are still in memory, so this costs a copy and no disk.
+func (r *pullRun) verifyLarge(ctx context.Context, f manifest.File, staged *hfcache.Staged, arrived <-chan int, parts int) error {
+	buf := r.shared().buffer()
+	defer r.shared().giveBack(buf)
+	v := hub.NewVerifier(f.Blob, f.Size)
+	here := make([]bool, parts)
+	for next := 0; next < parts; {
+		if !here[next] {
+			select {
+			case i := <-arrived:
+				here[i] = true
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		section := io.NewSectionReader(staged, int64(next)*downloadPart, partLength(f.Size, next))
+		if _, err := io.CopyBuffer(v, section, *buf); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		next++
+	}
+	err := v.Verify()
+	if err != nil {
+		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: -f.Size})
+	}
+	return err
+}

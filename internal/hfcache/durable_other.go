@@ -1,0 +1,10 @@
+//go:build !linux
+
+package hfcache
+
+import (
+	"errors"
+	"os"
+)
+
+func syncFileSystem(*os.File) error { return errors.ErrUnsupported }

@@ -1,0 +1,100 @@
+package hfcache
+
+import (
+	"time"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+)
+
+// Inventory is what a scan found. It holds values only; the files may have changed since.
+type Inventory struct {
+	Dir      string    // the cache folder, absolute
+	Repos    []*Repo   // sorted by type, then name
+	Problems []Problem // of the whole cache, in order of discovery
+}
+
+// Repo is one repository's folder.
+type Repo struct {
+	ID        hub.Repo
+	Revisions []*Revision     // sorted by commit
+	Refs      []Ref           // sorted by name; a ref may name a commit that is no revision here
+	Blobs     map[string]Blob // by name in blobs/, unfinished downloads left out
+	Temps     []Temp          // unfinished downloads and other leftovers in blobs/
+}
+
+// Revision is one commit of which this cache has files, or at least marks of absent files.
+type Revision struct {
+	Commit  hub.Commit
+	Files   []File        // sorted by path
+	Tree    manifest.Tree // the commit's full listing, nil if the cache has none
+	NoExist []hub.Path    // sorted
+}
+
+// File is one file of a snapshot whose bytes are there.
+type File struct {
+	Path    hub.Path
+	Size    int64  // bytes
+	Blob    string // its name in blobs/; empty for a real file inside the snapshot
+	Bytes   string // where the bytes are: a regular file, relative to the cache folder, slash-separated
+	ModTime time.Time
+
+	// ID is what the bytes should hash to, from the commit's tree or the blob's name. Nothing has been hashed yet, so the bytes may turn out to be
+	// others. It is empty if neither tells; [Cache.Identify] then computes it.
+	ID hub.BlobID
+}
+
+// Ref is a branch, tag or pull request that a client asked for.
+type Ref struct {
+	Name    hub.Ref
+	Commit  hub.Commit
+	Learned time.Time // the file's modification time: when this machine learned of it
+}
+
+// Blob is one entry of blobs/.
+type Blob struct {
+	Name    string
+	Size    int64  // bytes
+	Bytes   string // the regular file that holds the bytes, relative to the cache folder, slash-separated
+	Shared  bool   // the bytes are in the cache's shared blob store
+	ModTime time.Time
+}
+
+// Temp is an unfinished download or a leftover of one. It may belong to a client that is at work.
+type Temp struct {
+	Name    string // in blobs/
+	Size    int64  // bytes on disk so far
+	ModTime time.Time
+}
+
+// Problem is something in the cache that was not understood or cannot be used.
+type Problem struct {
+	Repo hub.Repo // zero if it lies outside any repository
+	Path string   // relative to the cache folder, slash-separated
+	Why  string
+	// Lost says that the content of a snapshot is left out because of it, as opposed to something that only lies around.
+	Lost bool
+}
+
+// String is one line for people.
+func (p Problem) String() string { return p.Path + ": " + p.Why }
+
+// Repo finds a repository, or nil.
+func (inv *Inventory) Repo(id hub.Repo) *Repo {
+	for _, r := range inv.Repos {
+		if r.ID == id {
+			return r
+		}
+	}
+	return nil
+}
+
+// Revision finds a revision, or nil.
+func (r *Repo) Revision(c hub.Commit) *Revision {
+	for _, rev := range r.Revisions {
+		if rev.Commit == c {
+			return rev
+		}
+	}
+	return nil
+}

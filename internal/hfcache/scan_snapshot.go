@@ -1,0 +1,238 @@
+package hfcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+)
+
+// maxDepth bounds the folders in a snapshot, so that no tree of folders can exhaust the stack or the open files.
+const maxDepth = 64
+
+// revisions reads snapshots/, .no_exist/ and trees/. A commit counts if one of the first two knows it: a tree alone is what is left of a deleted revision.
+func (r *repoScan) revisions(ctx context.Context) {
+	revs := map[hub.Commit]*Revision{}
+	r.eachCommit(ctx, snapshotsDir, revs, func(rev *Revision, dir *os.Root, rel string) {
+		rev.Tree = r.tree(rev.Commit)
+		r.snapshot(rev, dir, rel, "", 0)
+		slices.SortFunc(rev.Files, func(a, b File) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	})
+	r.eachCommit(ctx, noExistDir, revs, func(rev *Revision, dir *os.Root, rel string) {
+		if rev.Tree == nil {
+			rev.Tree = r.tree(rev.Commit)
+		}
+		r.noExist(rev, dir, rel, "", 0)
+		slices.Sort(rev.NoExist)
+	})
+	for _, rev := range revs {
+		r.repo.Revisions = append(r.repo.Revisions, rev)
+	}
+	slices.SortFunc(r.repo.Revisions, func(a, b *Revision) int { return strings.Compare(string(a.Commit), string(b.Commit)) })
+}
+
+func (r *repoScan) eachCommit(ctx context.Context, folder string, revs map[hub.Commit]*Revision, visit func(*Revision, *os.Root, string)) {
+	dir, entries, ok := r.openDir(r.dir, folder, folder)
+	if !ok {
+		return
+	}
+	defer dir.Close() //nolint:errcheck // only read from
+	for _, e := range entries {
+		rel := path.Join(folder, e.Name())
+		commit, err := hub.ParseCommit(e.Name())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case r.names.osJunk(e.Name()):
+			continue
+		case !e.IsDir():
+			r.note(rel, "it is not the folder of a commit")
+			continue
+		case err != nil:
+			r.lost(rel, "its name is not a commit of 40 lower-case hex digits")
+			continue
+		}
+		rev := revs[commit]
+		if rev == nil {
+			rev = &Revision{Commit: commit}
+			revs[commit] = rev
+		}
+		sub, err := dir.OpenRoot(e.Name())
+		if err != nil {
+			r.lost(rel, "cannot be opened: "+reason(err))
+			continue
+		}
+		visit(rev, sub, rel)
+		_ = sub.Close() // only read from
+	}
+}
+
+// snapshot reads one folder of a snapshot. rel is its path below the repository, prefix its path below the snapshot.
+func (r *repoScan) snapshot(rev *Revision, dir *os.Root, rel, prefix string, depth int) {
+	r.walk(dir, rel, prefix, depth, walker{
+		folder: func(sub *os.Root, rel, prefix string) { r.snapshot(rev, sub, rel, prefix, depth+1) },
+		file: func(e fs.DirEntry, p hub.Path, rel string) {
+			var file File
+			var ok bool
+			switch {
+			case e.Type()&fs.ModeSymlink != 0:
+				file, ok = r.linkedFile(dir, e.Name(), rel)
+			case e.Type().IsRegular():
+				file, ok = r.realFile(rev, e, p, rel)
+			default:
+				r.lost(rel, errNoContent.Error())
+			}
+			if !ok {
+				return
+			}
+			file.Path = p
+			if r.identify(rev, &file, rel) {
+				rev.Files = append(rev.Files, file)
+			}
+		},
+	})
+}
+
+// linkedFile takes one hop, which names the blob; the blob knows where the bytes are.
+func (r *repoScan) linkedFile(dir *os.Root, name, rel string) (File, bool) {
+	text, err := dir.Readlink(name)
+	if err != nil {
+		r.lost(rel, "cannot be read: "+reason(err))
+		return File{}, false
+	}
+	folder := r.repo.ID.Folder()
+	target, err := r.cache.target(path.Join(folder, path.Dir(rel)), text)
+	if err != nil {
+		r.lost(rel, reason(err))
+		return File{}, false
+	}
+	if name, isBlob := strings.CutPrefix(target, folder+"/"+blobsDir+"/"); isBlob && !strings.Contains(name, "/") {
+		if blob, known := r.repo.Blobs[name]; known {
+			return File{Size: blob.Size, Blob: name, Bytes: blob.Bytes, ModTime: blob.ModTime}, true
+		}
+		if r.names.temp(name) {
+			r.lost(rel, "it links to the unfinished download "+name)
+		} else {
+			r.note(rel, fmt.Sprintf("it links to blob %s, which is not there", name))
+		}
+		return File{}, false
+	}
+	bytes, info, err := r.cache.resolve(target) // no client links like this, but the bytes may well be good
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.note(rel, "it is a link to nothing")
+		return File{}, false
+	case err != nil:
+		r.lost(rel, reason(err))
+		return File{}, false
+	}
+	return File{Size: info.Size(), Bytes: bytes, ModTime: info.ModTime()}, true
+}
+
+// realFile is a file of a cache without links, or something that a tool put beside the model.
+func (r *repoScan) realFile(rev *Revision, e fs.DirEntry, p hub.Path, rel string) (File, bool) {
+	if _, listed := rev.Tree[p]; rev.Tree != nil && !listed {
+		r.note(rel, "it is not a file of this commit; some tool put it there")
+		return File{}, false
+	}
+	info, err := e.Info()
+	if err != nil {
+		r.note(rel, "it vanished while the cache was read")
+		return File{}, false
+	}
+	return File{Size: info.Size(), Bytes: path.Join(r.repo.ID.Folder(), rel), ModTime: info.ModTime()}, true
+}
+
+// identify decides what the file's bytes should hash to. The commit's listing knows best: a blob's name can be a xet hash or a mirror's invention.
+func (r *repoScan) identify(rev *Revision, f *File, rel string) bool {
+	if entry, listed := rev.Tree[f.Path]; listed {
+		if entry.Size != f.Size {
+			r.lost(rel, fmt.Sprintf("it has %d bytes where the commit's listing says %d", f.Size, entry.Size))
+			return false
+		}
+		f.ID = entry.ID()
+	}
+	if f.ID == "" && f.Blob != "" {
+		if id, err := hub.ParseBlobID(f.Blob); err == nil {
+			f.ID = id
+		}
+	}
+	return true
+}
+
+func (r *repoScan) noExist(rev *Revision, dir *os.Root, rel, prefix string, depth int) {
+	r.walk(dir, rel, prefix, depth, walker{
+		folder: func(sub *os.Root, rel, prefix string) { r.noExist(rev, sub, rel, prefix, depth+1) },
+		file:   func(_ fs.DirEntry, p hub.Path, _ string) { rev.NoExist = append(rev.NoExist, p) },
+	})
+}
+
+// walker is what to do with the entries of a folder.
+type walker struct {
+	folder func(sub *os.Root, rel, prefix string)
+	file   func(e fs.DirEntry, p hub.Path, rel string)
+}
+
+// walk visits the entries of one folder; descending is up to the walker. Only real folders are entered, never links to folders.
+func (r *repoScan) walk(dir *os.Root, rel, prefix string, depth int, w walker) {
+	entries, err := readDir(dir)
+	if err != nil {
+		r.lost(rel, "cannot be read: "+reason(err))
+		return
+	}
+	for _, e := range entries {
+		entryRel, inSnapshot := rel+"/"+e.Name(), path.Join(prefix, e.Name())
+		p, err := hub.ParsePath(inSnapshot)
+		switch {
+		case r.names.osJunk(e.Name()):
+		case err != nil:
+			r.lost(entryRel, reason(err))
+		case e.IsDir() && depth >= maxDepth:
+			r.lost(entryRel, fmt.Sprintf("it is more than %d folders deep", maxDepth))
+		case e.IsDir():
+			sub, err := dir.OpenRoot(e.Name())
+			if err != nil {
+				r.lost(entryRel, "cannot be opened: "+reason(err))
+				continue
+			}
+			w.folder(sub, entryRel, inSnapshot)
+			_ = sub.Close() // only read from
+		default:
+			w.file(e, p, entryRel)
+		}
+	}
+}
+
+// tree reads trees/<commit>.json. A listing that clients would ignore is ignored here as well, but said.
+func (r *repoScan) tree(c hub.Commit) manifest.Tree {
+	name := treesDir + "/" + string(c) + ".json"
+	info, err := r.dir.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		r.note(name, reason(err))
+		return nil
+	case !info.Mode().IsRegular() || info.Size() > manifest.MaxSize:
+		r.note(name, "it is no listing of a commit")
+		return nil
+	}
+	data, err := r.dir.ReadFile(name)
+	if err != nil {
+		r.note(name, "cannot be read: "+reason(err))
+		return nil
+	}
+	tree, err := manifest.DecodeTreeFile(data)
+	if err != nil {
+		r.note(name, reason(err))
+		return nil
+	}
+	return tree
+}

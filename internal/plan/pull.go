@@ -1,0 +1,148 @@
+package plan
+
+import (
+	"strings"
+	"time"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
+)
+
+// PullPolicy is what the user wants of a pull.
+type PullPolicy struct {
+	Files     Filter // which files of the commit
+	ForceRefs bool   // move local refs even if they were learned later
+}
+
+// Pull is what has to be done so that the cache has a revision of the bucket.
+type Pull struct {
+	Manifest *manifest.Manifest
+	Files    []manifest.File   // to be linked: what the filter lets through
+	Blobs    []manifest.File   // to be fetched, each blob once; Path is the first that needs it
+	Refs     []PullRef         // to be written at the end
+	KeptRefs []PullRef         // local refs that were learned later, as they are here
+	Filtered int               // files that the filter keeps out
+	Local    *hfcache.Revision // what is here already, or nil
+}
+
+// PullRef is a ref as it will be written.
+type PullRef struct {
+	Name    hub.Ref
+	Commit  hub.Commit
+	Learned time.Time
+}
+
+// NewPull compares a manifest, and the refs of the bucket that name its commit, with what the cache has of the repository (nil if nothing).
+func NewPull(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, policy PullPolicy) *Pull {
+	p := &Pull{Manifest: m}
+	here := map[string]hfcache.Blob{}
+	if local != nil {
+		here = local.Blobs
+		p.Local = local.Revision(m.Commit)
+	}
+	real := p.realFiles()
+	fetching := map[hub.BlobID]bool{}
+	for _, f := range m.Files {
+		if !policy.Files.Wants(string(f.Path)) {
+			p.Filtered++
+			continue
+		}
+		p.Files = append(p.Files, f)
+		blob, have := here[string(f.Blob)]
+		if (have && blob.Size == f.Size) || fetching[f.Blob] || real[manifest.File{Path: f.Path, Size: f.Size}] {
+			continue
+		}
+		fetching[f.Blob] = true
+		p.Blobs = append(p.Blobs, f)
+	}
+	for _, ref := range refs {
+		p.ref(ref, local, policy)
+	}
+	return p
+}
+
+// realFiles are the files, by path and size, that the snapshot holds itself, as caches without links do.
+func (p *Pull) realFiles() map[manifest.File]bool {
+	if p.Local == nil {
+		return nil
+	}
+	files := map[manifest.File]bool{}
+	for _, f := range p.Local.Files {
+		if f.Blob == "" {
+			files[manifest.File{Path: f.Path, Size: f.Size}] = true
+		}
+	}
+	return files
+}
+
+func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, policy PullPolicy) {
+	wanted := PullRef{ref.Name, ref.Commit, ref.Resolved}
+	if local != nil && !policy.ForceRefs {
+		for _, l := range local.Refs {
+			if l.Name == ref.Name && l.Commit != ref.Commit && l.Learned.After(ref.Resolved) {
+				p.KeptRefs = append(p.KeptRefs, PullRef{l.Name, l.Commit, l.Learned})
+				return
+			}
+			if l.Name == ref.Name && l.Commit == ref.Commit {
+				return
+			}
+		}
+	}
+	p.Refs = append(p.Refs, wanted)
+}
+
+// Bytes is how much has to be fetched.
+func (p *Pull) Bytes() int64 {
+	var sum int64
+	for _, f := range p.Blobs {
+		sum += f.Size
+	}
+	return sum
+}
+
+// Completeness says what the snapshot will be once the plan is carried out.
+func (p *Pull) Completeness() manifest.Completeness {
+	tree := p.Manifest.Tree()
+	if tree == nil {
+		return manifest.Unknown
+	}
+	if p.PresentListed() < len(tree) {
+		return manifest.Partial
+	}
+	return manifest.Complete
+}
+
+// CaseCollision finds two paths that a file system which ignores case would take for one.
+func CaseCollision(files []manifest.File) (a, b hub.Path, collide bool) {
+	seen := make(map[string]hub.Path, len(files))
+	for _, f := range files {
+		folded := strings.ToLower(string(f.Path))
+		if other, taken := seen[folded]; taken {
+			return other, f.Path, true
+		}
+		seen[folded] = f.Path
+	}
+	return "", "", false
+}
+
+// PresentListed counts the files of the commit's listing that the snapshot will have.
+func (p *Pull) PresentListed() int {
+	tree := p.Manifest.Tree()
+	present := map[hub.Path]bool{}
+	mark := func(path hub.Path) {
+		if _, listed := tree[path]; listed {
+			present[path] = true
+		}
+	}
+	for _, f := range p.Files {
+		mark(f.Path)
+	}
+	if p.Local != nil {
+		for _, f := range p.Local.Files {
+			mark(f.Path)
+		}
+	}
+	return len(present)
+}

@@ -1,0 +1,306 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
+)
+
+// Catalog reads and writes the names in one bucket. All methods may be called concurrently.
+type Catalog struct {
+	Store store.Store
+	// Now is this machine's clock, for stores that have none of their own.
+	Now func() time.Time
+	// Parallel is how many small requests may be under way at once; 0 means 32.
+	Parallel int
+}
+
+func (c *Catalog) parallel() int { return cmp.Or(c.Parallel, 32) }
+
+// Entry is a manifest as it is in the bucket.
+type Entry struct {
+	*manifest.Manifest
+	ObjectKey string
+	ETag      string
+}
+
+// Ref is a ref as it is in the bucket.
+type Ref struct {
+	Name   hub.Ref
+	Commit hub.Commit
+	// Resolved is when the machine that pushed the ref learned of it; for refs of tools that do not say, when the object was written.
+	Resolved  time.Time
+	ObjectKey string
+	ETag      string
+}
+
+// ErrNotFound is wrapped when the bucket has no such repository, revision or ref.
+var ErrNotFound = errors.New("not in the bucket")
+
+// WrongBodyError reports an object whose body is about something else than its key says.
+type WrongBodyError struct {
+	ObjectKey string
+	Want, Got manifest.Key
+}
+
+// Error names the key and both revisions.
+func (e *WrongBodyError) Error() string {
+	return fmt.Sprintf("%s: it describes %s %s@%s, not %s %s@%s", e.ObjectKey,
+		e.Got.Repo.Type, e.Got.Repo.Name, e.Got.Commit, e.Want.Repo.Type, e.Want.Repo.Name, e.Want.Commit)
+}
+
+// repoKeys are the names under which a repository may stand in keys: ours, and the Python tool's if that differs.
+func repoKeys(r hub.Repo) []string {
+	return slices.Compact([]string{manifest.RepoKey(r), manifest.LegacyRepoKey(r)})
+}
+
+// Manifest fetches the manifest of one revision. A missing one is [ErrNotFound], a damaged one wraps [manifest.ErrInvalid], one about something
+// else is a *[WrongBodyError].
+func (c *Catalog) Manifest(ctx context.Context, key manifest.Key) (*Entry, error) {
+	for i, repoKey := range repoKeys(key.Repo) {
+		entry, err := c.manifestAt(ctx, manifest.ManifestKey(repoKey, key.Commit), key)
+		_, otherBody := errors.AsType[*WrongBodyError](err)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+		case i > 0 && otherBody: // the shared key belongs to another repository
+		case err != nil:
+			return nil, err
+		default:
+			return entry, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: revision %s: %w", key.Repo, key.Commit, ErrNotFound)
+}
+
+func (c *Catalog) manifestAt(ctx context.Context, objectKey string, want manifest.Key) (*Entry, error) {
+	data, info, err := c.read(ctx, objectKey, manifest.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", objectKey, err)
+	}
+	if m.Key() != want {
+		return nil, &WrongBodyError{ObjectKey: objectKey, Want: want, Got: m.Key()}
+	}
+	return &Entry{m, objectKey, info.ETag}, nil
+}
+
+// read fetches a small object whole.
+func (c *Catalog) read(ctx context.Context, key string, limit int64) (data []byte, info store.Info, err error) {
+	body, info, err := c.Store.Get(ctx, key, store.Range{})
+	if err != nil {
+		return nil, info, err
+	}
+	defer func() {
+		if closeErr := body.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("reading %s: %w", key, closeErr)
+		}
+	}()
+	if info.Size > limit {
+		return nil, info, fmt.Errorf("%s: %w: it has %d bytes, which no such object has", key, manifest.ErrInvalid, info.Size)
+	}
+	data, err = io.ReadAll(io.LimitReader(body, limit))
+	if err != nil {
+		return nil, info, fmt.Errorf("reading %s: %w", key, err)
+	}
+	if int64(len(data)) != info.Size {
+		return nil, info, fmt.Errorf("%s: %w: it ended after %d of %d bytes", key, manifest.ErrInvalid, len(data), info.Size)
+	}
+	return data, info, nil
+}
+
+// maxRef is more bytes than any ref object has: 40 digits, and perhaps a newline from other tools.
+const maxRef = 128
+
+// metaResolved is the metadata of a ref object that says when the pushing machine learned of it, in RFC 3339.
+const metaResolved = "resolved-at"
+
+// Ref fetches one ref. A missing one is [ErrNotFound].
+func (c *Catalog) Ref(ctx context.Context, repo hub.Repo, name hub.Ref) (Ref, error) {
+	for i, repoKey := range repoKeys(repo) {
+		ref, err := c.refAt(ctx, manifest.RefKey(repoKey, name), name)
+		if err == nil && i > 0 {
+			// A shared key: the ref is ours only if the manifest that it leads to is.
+			_, err = c.manifestAt(ctx, manifest.ManifestKey(repoKey, ref.Commit), manifest.Key{Repo: repo, Commit: ref.Commit})
+			if isDamage(err) {
+				continue
+			}
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		return ref, err
+	}
+	return Ref{}, fmt.Errorf("%s: ref %s: %w", repo, name, ErrNotFound)
+}
+
+func (c *Catalog) refAt(ctx context.Context, objectKey string, name hub.Ref) (Ref, error) {
+	data, info, err := c.read(ctx, objectKey, maxRef)
+	if err != nil {
+		return Ref{}, err
+	}
+	commit, err := hub.ParseCommit(strings.TrimSpace(string(data)))
+	if err != nil {
+		return Ref{}, fmt.Errorf("%s: %w: %w", objectKey, manifest.ErrInvalid, err)
+	}
+	resolved := info.Modified
+	if t, err := time.Parse(time.RFC3339Nano, info.Metadata[metaResolved]); err == nil {
+		resolved = t
+	}
+	return Ref{Name: name, Commit: commit, Resolved: resolved, ObjectKey: objectKey, ETag: info.ETag}, nil
+}
+
+// Refs fetches every ref of a repository, sorted by name. Refs that cannot be read are left out and returned as errors beside.
+func (c *Catalog) Refs(ctx context.Context, repo hub.Repo) ([]Ref, []error, error) {
+	names := map[hub.Ref]bool{}
+	for _, repoKey := range repoKeys(repo) {
+		for info, err := range c.Store.List(ctx, manifest.RefsPrefix(repoKey)) {
+			if err != nil {
+				return nil, nil, err
+			}
+			if _, name, err := manifest.ParseRefKey(info.Key); err == nil {
+				names[name] = true
+			}
+		}
+	}
+	all := make([]hub.Ref, 0, len(names))
+	for name := range names {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	refs, errs := make([]Ref, len(all)), make([]error, len(all))
+	var work errgroup.Group
+	work.SetLimit(c.parallel())
+	for i, name := range all {
+		work.Go(func() error {
+			refs[i], errs[i] = c.Ref(ctx, repo, name)
+			if errors.Is(errs[i], ErrNotFound) { // gone since the listing, or another repository's under a shared key
+				errs[i] = nil
+			}
+			return ctx.Err()
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return nil, nil, err
+	}
+	refs = slices.DeleteFunc(refs, func(r Ref) bool { return r.Commit == "" })
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	return refs, errs, nil
+}
+
+// RevisionObject is a manifest's key as a listing gives it, unread.
+type RevisionObject struct {
+	RepoKey   string
+	Commit    hub.Commit
+	ObjectKey string
+	ETag      string
+	Modified  time.Time
+}
+
+// Revisions lists the manifests in the bucket, or those of one repository key, in order of their keys. Keys that are no manifest's are passed over.
+func (c *Catalog) Revisions(ctx context.Context, repoKey string) iter.Seq2[RevisionObject, error] {
+	prefix := manifest.ManifestPrefix
+	if repoKey != "" {
+		prefix += repoKey + "@"
+	}
+	return func(yield func(RevisionObject, error) bool) {
+		for info, err := range c.Store.List(ctx, prefix) {
+			if err != nil {
+				yield(RevisionObject{}, err)
+				return
+			}
+			key, commit, err := manifest.ParseManifestKey(info.Key)
+			if err != nil {
+				continue
+			}
+			if !yield(RevisionObject{key, commit, info.Key, info.ETag, info.Modified}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// ReadRevision fetches a manifest that a listing named. The body says which repository it is about; it must agree with the key's commit and be a
+// repository that can stand under that key.
+func (c *Catalog) ReadRevision(ctx context.Context, o RevisionObject) (*Entry, error) {
+	data, info, err := c.read(ctx, o.ObjectKey, manifest.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.ObjectKey, err)
+	}
+	if m.Commit != o.Commit || !slices.Contains(repoKeys(m.Repo), o.RepoKey) {
+		repo, _ := manifest.ParseRepoKey(o.RepoKey) // for the message only
+		return nil, &WrongBodyError{ObjectKey: o.ObjectKey, Want: manifest.Key{Repo: repo, Commit: o.Commit}, Got: m.Key()}
+	}
+	return &Entry{m, o.ObjectKey, info.ETag}, nil
+}
+
+// RefObject is a ref's key as a listing gives it, unread.
+type RefObject struct {
+	RepoKey string
+	Name    hub.Ref
+}
+
+// RefNames lists the refs in the bucket in order of their keys, unread. Keys that are no ref's are passed over.
+func (c *Catalog) RefNames(ctx context.Context) iter.Seq2[RefObject, error] {
+	return func(yield func(RefObject, error) bool) {
+		for info, err := range c.Store.List(ctx, manifest.RefPrefix) {
+			if err != nil {
+				yield(RefObject{}, err)
+				return
+			}
+			repoKey, name, err := manifest.ParseRefKey(info.Key)
+			if err != nil {
+				continue
+			}
+			if !yield(RefObject{repoKey, name}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// FindCommit lists the commits of a repository in the bucket that begin with prefix.
+func (c *Catalog) FindCommit(ctx context.Context, repo hub.Repo, prefix string) ([]hub.Commit, error) {
+	found := map[hub.Commit]bool{}
+	for _, repoKey := range repoKeys(repo) {
+		for info, err := range c.Store.List(ctx, manifest.ManifestPrefix+repoKey+"@"+prefix) {
+			if err != nil {
+				return nil, err
+			}
+			if _, commit, err := manifest.ParseManifestKey(info.Key); err == nil {
+				found[commit] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// Follow reads a ref that a listing named and the manifest that it leads to. The manifest's body says which repository it is.
+func (c *Catalog) Follow(ctx context.Context, o RefObject) (*Entry, error) {
+	ref, err := c.refAt(ctx, manifest.RefKey(o.RepoKey, o.Name), o.Name)
+	if err != nil {
+		return nil, err
+	}
+	return c.ReadRevision(ctx, RevisionObject{
+		RepoKey: o.RepoKey, Commit: ref.Commit, ObjectKey: manifest.ManifestKey(o.RepoKey, ref.Commit),
+	})
+}
