@@ -64,9 +64,9 @@ func join(dir, name string) string {
 // expand is Python's os.path.expandvars(os.path.expanduser(path)).
 func expand(path string, env Lookup, home string) (string, error) {
 	if strings.HasPrefix(path, "~") {
-		end := strings.IndexFunc(path, func(r rune) bool { return r < 0x80 && os.IsPathSeparator(uint8(r)) })
-		if end < 0 {
-			end = len(path)
+		end := 1
+		for end < len(path) && !os.IsPathSeparator(path[end]) {
+			end++
 		}
 		if user := path[1:end]; user != "" {
 			return "", fmt.Errorf("~%s: the home folders of other users are not looked up, write the path in full", user)
@@ -74,8 +74,10 @@ func expand(path string, env Lookup, home string) (string, error) {
 		if home == "" {
 			return "", errors.New("there is no home folder, name the cache with --cache-dir")
 		}
-		trimmed := strings.TrimRightFunc(home, func(r rune) bool { return r < 0x80 && os.IsPathSeparator(uint8(r)) })
-		if path = trimmed + path[end:]; path == "" {
+		for home != "" && os.IsPathSeparator(home[len(home)-1]) {
+			home = home[:len(home)-1]
+		}
+		if path = home + path[end:]; path == "" {
 			path = string(os.PathSeparator)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 
 // Credentials is a pair of keys, or the order to find one in the places that AWS tools look in.
 //
-// However it is printed, logged or encoded, only the origin shows. That does not hold for a Credentials in an unexported field of something else, which fmt prints
-// without asking it: do not keep one there.
+// However it is printed, logged or encoded, only the origin shows. There are two exceptions, where fmt prints a value without asking it: a Credentials in an
+// unexported field of something else, so do not keep one there, and the verb %p, which vet refuses.
 type Credentials struct {
 	AccessKey, SecretKey, SessionToken string
 	// Origin is "b2_env", "aws_env" or "aws_chain".
@@ -24,7 +24,7 @@ func (c Credentials) String() string { return "credentials(" + string(c.Origin) 
 // GoString returns the origin in place of the keys.
 func (c Credentials) GoString() string { return c.String() }
 
-// Format prints the origin in place of the keys for every verb, known or not.
+// Format prints the origin in place of the keys for every verb that fmt leaves to a type.
 func (c Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) } // fmt.State keeps no error
 
 // LogValue logs the origin in place of the keys.

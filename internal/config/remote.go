@@ -178,6 +178,8 @@ func parseFile(rest string, windows bool) (Remote, error) {
 			return Remote{}, errSecretInURL
 		case hasDrive(host):
 			return Remote{}, fmt.Errorf("a folder on a drive is written with three slashes: file:///%s", authority)
+		case strings.Contains(host, ":"): // perhaps the beginning of user:password
+			return Remote{}, errors.New("a file remote names no host: write file:///path")
 		case host != "" && !strings.EqualFold(host, "localhost"):
 			return Remote{}, fmt.Errorf("the folder of a file remote must be absolute, as in file:///path: %q stands where a host would", host)
 		}

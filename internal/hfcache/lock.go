@@ -21,7 +21,7 @@ const lockPoll = 50 * time.Millisecond
 // lock saves double work and nothing depends on it: where the file system has no locks, or the lock's file belongs to somebody else and cannot be opened, unlock
 // does nothing. unlock must be called once. The file stays, because removing it would let two others hold "the" lock.
 func (c *Cache) LockBlob(ctx context.Context, id hub.Repo, name string, waiting func()) (unlock func(), err error) {
-	if name == "" || strings.ContainsAny(name, `/\:`) || !filepath.IsLocal(name) {
+	if name == "" || name == "." || strings.ContainsAny(name, `/\:`) || !filepath.IsLocal(name) {
 		return nil, fmt.Errorf("locking a blob of %s: %q is no name of a blob", id, name)
 	}
 	dir := locksDir + "/" + id.Folder()

@@ -50,7 +50,7 @@ func (d *RepoDir) isPlainRef(rel string) bool {
 // refConflict names the ref that stands in the way: a and a/b cannot both be refs, in a cache as in git.
 func (d *RepoDir) refConflict(r hub.Ref) error {
 	for parent := path.Dir(string(r)); parent != "."; parent = path.Dir(parent) {
-		if info, err := d.root.Lstat(filepath.FromSlash(refsDir + "/" + parent)); err == nil && !info.IsDir() {
+		if info, err := d.root.Lstat(filepath.FromSlash(refsDir + "/" + parent)); err == nil && info.Mode().IsRegular() {
 			return d.fail("writing", refsDir+"/"+string(r), fmt.Errorf("there is a ref %q already, and one cannot be a folder of the other", parent))
 		}
 	}

@@ -39,7 +39,9 @@ func ParseRepoKey(key string) (hub.Repo, error) {
 	return hub.ParseRepo(hub.Model, strings.Replace(key, "__", "/", 1))
 }
 
-// Key of a manifest object.
+// ManifestKey is the key of a manifest object.
+//
+//nolint:revive // it stands beside BlobKey and RefKey
 func ManifestKey(repoKey string, c hub.Commit) string {
 	return ManifestPrefix + repoKey + "@" + string(c) + manifestSuffix
 }

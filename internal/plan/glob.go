@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -52,10 +53,8 @@ func translate(pattern string) string {
 // Match says whether any of the patterns matches any of the names.
 func (g Globs) Match(names ...string) bool {
 	for _, re := range g {
-		for _, name := range names {
-			if re.MatchString(name) {
-				return true
-			}
+		if slices.ContainsFunc(names, re.MatchString) {
+			return true
 		}
 	}
 	return false

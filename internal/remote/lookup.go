@@ -123,12 +123,13 @@ const (
 
 // estimatePages tells from the key that ends the first page how many pages there are: blob ids are spread evenly over all hex numbers.
 func estimatePages(lastKey string) int {
-	digits := lastKey[len(manifest.BlobPrefix):]
-	at, err := strconv.ParseUint(digits[:min(8, len(digits))], 16, 32)
+	const digits, most = 7, 1 << 28
+	id := lastKey[len(manifest.BlobPrefix):]
+	at, err := strconv.ParseInt(id[:min(digits, len(id))], 16, 32)
 	if err != nil || at == 0 {
-		return 1 << 20
+		return most
 	}
-	return int((1 << 32) / at)
+	return (most + int(at) - 1) / int(at)
 }
 
 func note(present map[hub.BlobID]bool, sizes map[hub.BlobID]int64, info store.Info) {

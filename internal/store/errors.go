@@ -15,6 +15,7 @@ var (
 	ErrUnsupported = errors.New("not supported by this store")
 	ErrNoSpace     = errors.New("no space left")
 	ErrBadRange    = errors.New("range not satisfiable")
+	ErrBadDigest   = errors.New("content does not match its checksum")
 )
 
 // Error is a failed operation on a store.

@@ -1,0 +1,36 @@
+# Everything a contributor runs. `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test test-quick lint fuzz bench tools clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Show the tool at work on a made-up cache and bucket; needs only Go
+	go run ./cmd/hf-cache-sync demo
+
+build: ## Build the static binary bin/hf-cache-sync
+	CGO_ENABLED=0 go build -trimpath -buildvcs=auto -o bin/ ./cmd/hf-cache-sync
+
+test: tools build ## Run every test, on real stores and beside real clients
+	@scripts/test.sh
+
+test-quick: ## Run the tests that need nothing but Go
+	go test ./...
+
+lint: ## Lint and vet all modules, check go.mod and go.sum
+	@scripts/tools.sh
+	@scripts/lint.sh
+
+fuzz: ## Run each fuzz target for FUZZTIME (30s)
+	@scripts/fuzz.sh
+
+bench: tools build ## Measure against other tools on one server
+	./bench/run.sh
+
+tools: ## Fill .cache with the pinned tools and clients that the tests use
+	@scripts/tools.sh
+	@scripts/clients.sh
+
+clean: ## Remove all that was built or installed
+	rm -rf bin dist .cache

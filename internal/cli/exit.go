@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
+)
+
+// Exit codes. docs/exit-codes.md explains them to users; a test compares the two.
+const (
+	exitDone        = 0
+	exitUnexpected  = 1
+	exitUsage       = 2 // wrong arguments or configuration
+	exitSome        = 3 // some items failed, the rest is done
+	exitDenied      = 4 // credentials or permission
+	exitNotFound    = 5 // repository, revision or ref
+	exitDamaged     = 6 // content does not match its hash
+	exitUnreachable = 7 // the store, after all retries
+	exitBusy        = 8 // the cache is in use
+	exitDisk        = 9 // disk full, or no write access
+	exitInterrupt   = 130
+	exitTerminate   = 143
+)
+
+// usageError is a mistake in the arguments or the configuration.
+type usageError struct {
+	err  error
+	hint string
+}
+
+// Error says what is wrong with them.
+func (e *usageError) Error() string { return e.err.Error() }
+
+// Unwrap gives the cause.
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{err: fmt.Errorf(format, args...)} }
+
+// someFailedError ends a command that did part of its work. What failed has been said item by item.
+type someFailedError struct {
+	code    int
+	message string
+	hint    string
+}
+
+// Error sums up.
+func (e *someFailedError) Error() string { return e.message }
+
+// verdict is how an error ends the process.
+type verdict struct {
+	code          int
+	message, hint string
+}
+
+// explain is the one table from errors to exit codes, messages and hints.
+func explain(err error) verdict {
+	v := verdict{code: exitUnexpected, message: err.Error()}
+	if interrupt, ok := errors.AsType[*interruptError](err); ok {
+		v.code, v.hint = exitTerminate, "run the same command again; it carries on where it stopped"
+		if interrupt.signal == os.Interrupt {
+			v.code = exitInterrupt
+		}
+		return v
+	}
+	if some, ok := errors.AsType[*someFailedError](err); ok {
+		return verdict{some.code, some.message, some.hint}
+	}
+	if usage, ok := errors.AsType[*usageError](err); ok {
+		return verdict{exitUsage, err.Error(), usage.hint}
+	}
+	if space, ok := errors.AsType[*engine.SpaceError](err); ok {
+		return verdict{exitDisk, space.Error(), "free some space in that folder, or name another with --cache-dir"}
+	}
+	for _, row := range explanations() {
+		if row.matches(err) {
+			v.code, v.hint = row.code, row.hint
+			return v
+		}
+	}
+	return v
+}
+
+type explanation struct {
+	matches func(error) bool
+	code    int
+	hint    string
+}
+
+// explanations go from the specific to the general: the first that matches counts.
+func explanations() []explanation {
+	is := func(targets ...error) func(error) bool {
+		return func(err error) bool {
+			for _, t := range targets {
+				if errors.Is(err, t) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	return []explanation{
+		{is(config.ErrNoRemote), exitUsage, "try: hf-cache-sync --remote file:///path/to/folder push"},
+		{isType[*engine.AmbiguousError], exitNotFound, "give more digits of the commit"},
+		{isType[*engine.CollisionError], exitSome, "put the cache on a file system that tells upper and lower case apart, or pull fewer files with --include"},
+		{is(remote.ErrNotFound), exitNotFound, "hf-cache-sync list --remote shows what the bucket has"},
+		{isType[*remote.WrongBodyError], exitDamaged, "another repository was pushed under the same key by the Python tool; push this one again with hf-cache-sync"},
+		{isType[*hub.MismatchError], exitDamaged, "push it again from a machine whose copy is good"},
+		{is(manifest.ErrInvalid), exitDamaged, "the object is not what any version writes; look at it, remove it from the bucket and push again"},
+		{is(hub.ErrRepo, hub.ErrRef, hub.ErrCommit), exitUsage, "a repository is org/name, datasets/org/name, spaces/org/name or hf://…@revision"},
+		{is(store.ErrDenied), exitDenied, "check the key: B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+		{is(store.ErrBadConfig), exitUsage, "check the bucket's name, its region and its endpoint (B2_ENDPOINT or AWS_ENDPOINT_URL)"},
+		{is(store.ErrUnavailable, context.DeadlineExceeded), exitUnreachable, "check the network and the endpoint, then run the same command again; it carries on where it stopped"},
+		{is(store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS), exitDisk, "free some space, then run the same command again; it carries on where it stopped"},
+		{is(fs.ErrPermission), exitDisk, "make the folder writable for this user"},
+	}
+}
+
+func isType[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}

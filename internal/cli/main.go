@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
+)
+
+// Process is everything that a run takes from its surroundings.
+type Process struct {
+	Args   []string // without the program's name
+	Env    config.Lookup
+	Home   string // the user's home folder
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	Now    func() time.Time
+	// Signals delivers interrupts; nil means none can come.
+	Signals <-chan os.Signal
+}
+
+// System is the process that the operating system started.
+func System() Process {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "." // a container without HOME; the cache folder can still be named
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	return Process{
+		Args: os.Args[1:], Env: os.LookupEnv, Home: home,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Signals: signals,
+	}
+}
+
+// interruptError is the cause of a context that a signal ended.
+type interruptError struct{ signal os.Signal }
+
+// Error names the signal.
+func (e *interruptError) Error() string { return "stopped by signal: " + e.signal.String() }
+
+// Main runs one command and returns the process's exit code.
+func Main(p Process) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	if p.Signals != nil {
+		go func() {
+			select {
+			case s := <-p.Signals:
+				cancel(&interruptError{s})
+				signal.Reset() // a second one ends the process at once: everything on disk can be resumed at any instant
+			case <-ctx.Done():
+			}
+		}()
+	}
+	a := &app{Process: p}
+	err := a.root().ExecuteContext(ctx)
+	if interrupt, ok := errors.AsType[*interruptError](context.Cause(ctx)); ok && err != nil {
+		err = interrupt
+	}
+	if err == nil {
+		return exitDone
+	}
+	v := explain(err)
+	if v.message != "" {
+		_, _ = fmt.Fprintf(p.Stderr, "hf-cache-sync: %s\n", ui.Clean(v.message)) // nothing is left to tell if stderr is gone
+	}
+	if v.hint != "" {
+		_, _ = fmt.Fprintf(p.Stderr, "hint: %s\n", ui.Clean(v.hint))
+	}
+	return v.code
+}

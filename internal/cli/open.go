@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store/filestore"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store/retrystore"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
+)
+
+// openCache opens the cache folder. With create, a missing one is made; without, it is an empty cache as far as the user is concerned, and an error.
+func (a *app) openCache(create bool) (*hfcache.Cache, error) {
+	dir, origin, err := config.CacheDir(a.cacheDir, a.Env, a.Home)
+	if err != nil {
+		return nil, &usageError{err: err}
+	}
+	open := hfcache.Open
+	if create {
+		open = hfcache.Create
+	}
+	var options hfcache.Options
+	if v, ok := a.Env("HF_HUB_DISABLE_SYMLINKS"); ok {
+		options.NoSymlinks = config.Truthy(v)
+	}
+	cache, err := open(dir, options)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &usageError{
+			fmt.Errorf("there is no cache at %s (from %s)", dir, origin),
+			"download a model first, or name the cache with --cache-dir",
+		}
+	}
+	return cache, err
+}
+
+// catalog opens the bucket. progress may be nil; throttle is called when the store asks to slow down.
+func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, error) {
+	where, err := config.ResolveRemote(a.remote, a.Env)
+	if err != nil {
+		if errors.Is(err, config.ErrNoRemote) {
+			return nil, err
+		}
+		return nil, &usageError{err: err}
+	}
+	raw, err := a.openStore(where)
+	if err != nil {
+		return nil, err
+	}
+	logger := a.logger()
+	retrying := retrystore.New(raw, retrystore.Options{OnRetry: func(r retrystore.Retry) {
+		logger.Debug("retrying", slog.String("op", r.Op), slog.String("key", r.Key), slog.Duration("wait", r.Wait), slog.Any("error", r.Err))
+		if failure, ok := errors.AsType[*store.Error](r.Err); ok && overloaded(failure.Code) && throttle != nil {
+			throttle()
+		}
+		if progress != nil && r.Attempt > 1 {
+			progress.Event(event.Event{
+				Kind: event.Retrying, Item: r.Key, Err: r.Err,
+				Text: "trying again in " + r.Wait.Round(time.Second/10).String(),
+			})
+		}
+	}})
+	return &remote.Catalog{Store: retrying, Now: a.Now}, nil
+}
+
+// overloaded says whether a store's code asks for fewer requests.
+func overloaded(code string) bool {
+	switch code {
+	case "SlowDown", "503", "429", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded":
+		return true
+	}
+	return false
+}
+
+func (a *app) openStore(where config.Remote) (store.Store, error) {
+	if where.Kind == config.File {
+		return filestore.Open(where.Path, filestore.Options{})
+	}
+	credentials, warnings := config.ResolveCredentials(a.Env)
+	for _, w := range warnings {
+		a.note("warning: %s", w)
+	}
+	return s3store.Open(s3store.Options{
+		Endpoint: where.Endpoint, Bucket: where.Bucket, Prefix: where.Prefix, Region: where.Region,
+		AccessKey: credentials.AccessKey, SecretKey: credentials.SecretKey, SessionToken: credentials.SessionToken,
+		CredentialChain: credentials.Chain, Version: version(),
+	})
+}
+
+// session is what a command that moves data needs.
+type session struct {
+	*engine.Engine
+	progress *ui.Progress
+}
+
+// open opens cache and bucket and connects them to the terminal.
+func (a *app) open(verb string, createCache bool, options engine.Options) (*session, error) {
+	cache, err := a.openCache(createCache)
+	if err != nil {
+		return nil, err
+	}
+	progress := ui.NewProgress(a.Stderr, a.progressMode(), a.Now)
+	progress.Verb(verb)
+	s := &session{progress: progress}
+	s.Engine = &engine.Engine{Cache: cache, Events: a.watched(progress), Options: options}
+	s.Catalog, err = a.catalog(progress, s.Throttle)
+	if err != nil {
+		progress.Close()
+		return nil, errors.Join(err, cache.Close())
+	}
+	return s, nil
+}
+
+func (s *session) close() error {
+	s.progress.Close()
+	return s.Cache.Close()
+}
+
+func (a *app) progressMode() ui.Mode {
+	switch {
+	case a.quiet || a.noProgress:
+		return ui.Silent
+	case ui.IsTerminal(a.Stderr) && !a.verbose:
+		return ui.Bars
+	default:
+		return ui.Lines
+	}
+}
+
+// watched adds the detailed log to a sink, if it is wanted.
+func (a *app) watched(sink event.Sink) event.Sink {
+	if !a.verbose {
+		return sink
+	}
+	return loggedSink{sink, a.logger()}
+}
+
+type loggedSink struct {
+	event.Sink
+	log *slog.Logger
+}
+
+// Event logs what is worth a line and passes everything on.
+func (s loggedSink) Event(e event.Event) {
+	if e.Kind != event.ItemProgress {
+		s.log.LogAttrs(context.Background(), slog.LevelDebug, e.Kind.String(),
+			slog.String("item", e.Item), slog.String("repo", e.Repo), slog.Int64("bytes", e.Bytes), slog.Any("error", e.Err))
+	}
+	s.Sink.Event(e)
+}

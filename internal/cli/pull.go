@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
+)
+
+type pullOptions struct {
+	*app
+	revision         string
+	repoType         string
+	dryRun           bool
+	workers          int
+	include, exclude []string
+	forceRefs        bool
+	requireComplete  bool
+
+	repo   hub.Repo
+	policy plan.PullPolicy
+}
+
+func (a *app) pullCommand() *cobra.Command {
+	o := &pullOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "pull <repo>",
+		Short: "Bring a repository from the bucket into the cache",
+		Long: `Pull fetches the blobs of one revision that the cache lacks, checks each against its hash, and builds the
+snapshot as the Hub's own clients would have: links, the listing of the commit, marks of absent files and
+refs. Afterwards Python, JS and Rust clients load it offline.
+
+The revision is a branch, a tag, "refs/pr/1", a full commit or the beginning of one; without one, main.
+It ends by saying whether the snapshot is whole: "offline: ready", "partial (3 of 12 files)" or, where the
+machine that pushed had no listing of the commit, "unknown (no file listing)".
+
+EXIT STATUS
+  0 done; 3 some files could not be written, or --require-complete is not met; 5 not in the bucket;
+  6 a blob in the bucket is damaged; 4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.`,
+		Example: `  hf-cache-sync pull org/name
+  hf-cache-sync pull datasets/org/name -r v1.0
+  hf-cache-sync pull org/name --include '*.safetensors' --include '*.json'`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.check(args[0]); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&o.revision, "revision", "r", "", "branch, tag, pull request or commit (default main)")
+	flags.StringVar(&o.repoType, "repo-type", "", "type of a repository named without one: model, dataset, space, kernel")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and do nothing")
+	flags.IntVar(&o.workers, "workers", defaultWorkers, "large blobs moved at once")
+	flags.StringArrayVar(&o.include, "include", nil, "only files that match this glob (may be repeated)")
+	flags.StringArrayVar(&o.exclude, "exclude", nil, "no files that match this glob (may be repeated)")
+	flags.BoolVar(&o.forceRefs, "force-refs", false, "move local refs even if they were learned later than the bucket's")
+	flags.BoolVar(&o.requireComplete, "require-complete", false, "fail unless the snapshot is known to be whole")
+	return cmd
+}
+
+func (o *pullOptions) check(arg string) error {
+	if err := checkWorkers(o.workers); err != nil {
+		return err
+	}
+	repo, revision, err := parseRepoArg(arg, o.repoType)
+	if err != nil {
+		return err
+	}
+	if revision != "" {
+		if o.revision != "" && o.revision != revision {
+			return usagef("%s names a revision, and --revision %s another", arg, o.revision)
+		}
+		o.revision = revision
+	}
+	o.repo = repo
+	files, err := parseFilter(o.include, o.exclude)
+	o.policy = plan.PullPolicy{Files: files, ForceRefs: o.forceRefs}
+	return err
+}
+
+func (o *pullOptions) run(ctx context.Context) (err error) {
+	s, err := o.open("pulling", !o.dryRun, engine.Options{Workers: o.workers})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := s.close(); err == nil {
+			err = closeErr
+		}
+	}()
+	report, err := o.pull(ctx, s)
+	if err != nil {
+		return err
+	}
+	s.progress.Close()
+	if o.json {
+		if err := o.printJSON(report); err != nil {
+			return err
+		}
+	} else if err := o.say(report); err != nil {
+		return err
+	}
+	return report.verdict(o.requireComplete)
+}
+
+// pull does the work for one repository.
+func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error) {
+	p, err := s.PreparePull(ctx, o.repo, o.revision, o.policy)
+	if err != nil {
+		return nil, err
+	}
+	result := &engine.Result{}
+	if !o.dryRun {
+		if result, err = s.Pull(ctx, p); err != nil {
+			o.sayFailures(result.Failures)
+			return nil, fmt.Errorf("pull %s: %w", p.Manifest.Key(), err)
+		}
+	}
+	return newPullReport(p, result, o.dryRun), nil
+}
+
+// pullReport is what became of one repository, and the object of pull --json.
+type pullReport struct {
+	DryRun          bool       `json:"dry_run"`
+	Repo            string     `json:"repo"`
+	RepoType        string     `json:"repo_type"`
+	Commit          string     `json:"commit"`
+	Files           int        `json:"files"`
+	FilteredFiles   int        `json:"filtered_files"`
+	ListedFiles     *int       `json:"listed_files"` // of the whole commit; null if unknown
+	PlannedBlobs    int        `json:"planned_blobs"`
+	PlannedBytes    int64      `json:"planned_bytes"`
+	DownloadedBlobs int        `json:"downloaded_blobs"`
+	DownloadedBytes int64      `json:"downloaded_bytes"`
+	ResumedBytes    int64      `json:"resumed_bytes"`
+	ReusedBlobs     int        `json:"reused_blobs"`
+	LinkedFiles     int        `json:"linked_files"`
+	Refs            []string   `json:"refs"`
+	KeptRefs        []string   `json:"kept_refs"`
+	Offline         string     `json:"offline"` // "ready", "partial" or "unknown"
+	Failed          []jsonItem `json:"failed"`
+
+	key       manifest.Key
+	present   int
+	failures  []engine.Failure
+	completed manifest.Completeness
+}
+
+func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport {
+	r := &pullReport{
+		DryRun: dryRun, Repo: p.Manifest.Repo.Name, RepoType: p.Manifest.Repo.Type.String(), Commit: string(p.Manifest.Commit),
+		Files: len(p.Files), FilteredFiles: p.Filtered, PlannedBlobs: len(p.Blobs), PlannedBytes: p.Bytes(),
+		DownloadedBlobs: result.Blobs, DownloadedBytes: result.Bytes, ResumedBytes: result.Resumed, ReusedBlobs: result.Reused,
+		LinkedFiles: result.Linked, Refs: []string{}, KeptRefs: []string{}, Failed: failureItems(result.Failures, false),
+		key: p.Manifest.Key(), failures: result.Failures, completed: p.Completeness(),
+	}
+	r.present = len(p.Files)
+	if tree := p.Manifest.Tree(); tree != nil {
+		listed := len(tree)
+		r.ListedFiles = &listed
+		r.present = p.PresentListed()
+	}
+	for _, ref := range p.Refs {
+		r.Refs = append(r.Refs, string(ref.Name))
+	}
+	for _, ref := range p.KeptRefs {
+		r.KeptRefs = append(r.KeptRefs, string(ref.Name))
+	}
+	if r.completed == manifest.Complete && len(r.failures) > 0 {
+		r.completed = manifest.Partial
+		r.present -= len(r.failures)
+	}
+	r.Offline = map[manifest.Completeness]string{
+		manifest.Complete: "ready", manifest.Partial: "partial", manifest.Unknown: "unknown",
+	}[r.completed]
+	return r
+}
+
+// say prints the report for people.
+func (o *pullOptions) say(r *pullReport) error {
+	for _, name := range r.KeptRefs {
+		o.note("note: the local ref %s was learned later than the bucket's and stays; --force-refs moves it", name)
+	}
+	o.sayFailures(r.failures)
+	if r.DryRun {
+		return o.print("would pull %s: %s, of which %s to download", r.key, ui.Plural(r.Files, "file"), blobs(r.PlannedBlobs, r.PlannedBytes))
+	}
+	detail := "everything was here"
+	if r.DownloadedBlobs > 0 || r.ReusedBlobs > 0 {
+		detail = blobs(r.DownloadedBlobs, r.DownloadedBytes) + " downloaded"
+		if r.ResumedBytes > 0 {
+			detail += ", " + ui.Size(r.ResumedBytes) + " of it by an earlier pull"
+		}
+		if r.ReusedBlobs > 0 {
+			detail += ", " + ui.Plural(r.ReusedBlobs, "blob") + " taken from other repositories here"
+		}
+	}
+	if err := o.print("pulled %s: %s, %s", r.key, ui.Plural(r.Files, "file"), detail); err != nil {
+		return err
+	}
+	return o.print("offline: %s", r.offlineText())
+}
+
+func (r *pullReport) offlineText() string {
+	switch r.completed {
+	case manifest.Complete:
+		return "ready"
+	case manifest.Partial:
+		return fmt.Sprintf("partial (%d of %s)", r.present, ui.Plural(*r.ListedFiles, "file"))
+	default:
+		return "unknown (no file listing)"
+	}
+}
+
+// verdict is the error, if any, that a report means for the exit code.
+func (r *pullReport) verdict(requireComplete bool) error {
+	if code := failureCode(r.failures); code != exitDone {
+		return &someFailedError{
+			code, fmt.Sprintf("pull %s: %s failed, as said above", r.key, ui.Plural(len(r.failures), "file")),
+			"push it again from a machine whose copy is good, or look at what is named above",
+		}
+	}
+	if requireComplete && r.completed != manifest.Complete && !r.DryRun {
+		return &someFailedError{
+			exitSome, fmt.Sprintf("pull %s: the snapshot is %s", r.key, r.offlineText()),
+			"download the rest with the Hub's client and push it",
+		}
+	}
+	return nil
+}

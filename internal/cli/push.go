@@ -1,0 +1,277 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
+)
+
+type pushOptions struct {
+	*app
+	dryRun           bool
+	workers          int
+	include, exclude []string
+	repoType         string
+	forceRefs        bool
+	recheck          bool
+
+	selected map[hub.Repo]hub.Commit // from the arguments; empty means all. The commit is empty for the whole repository.
+	filter   plan.Filter
+}
+
+func (a *app) pushCommand() *cobra.Command {
+	o := &pushOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "push [repo...]",
+		Short: "Upload what the bucket lacks",
+		Long: `Push compares the local cache with the bucket and uploads the blobs that are missing, then the
+manifests that name them, then the refs that name those. Without arguments the whole cache is offered.
+
+What is already there costs one request for each local revision and ref, however large the bucket is.
+Every file is checked against its hash before it counts as pushed; a damaged one is named and left out.
+An interrupted push is carried on by the next one.
+
+EXIT STATUS
+  0 everything is in the bucket; 3 some files could not be pushed; 6 some files are damaged;
+  4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.`,
+		Example: `  hf-cache-sync push
+  hf-cache-sync push org/name datasets/org/name
+  hf-cache-sync push --include 'org/*' --dry-run`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.check(args); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and do nothing")
+	flags.IntVar(&o.workers, "workers", defaultWorkers, "large blobs moved at once")
+	flags.StringArrayVar(&o.include, "include", nil, "only repositories that match this glob (may be repeated)")
+	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
+	flags.StringVar(&o.repoType, "repo-type", "", "type of the repositories named without one: model, dataset, space, kernel")
+	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs even if they were learned later than the local ones")
+	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
+	return cmd
+}
+
+const defaultWorkers = 8
+
+func checkWorkers(n int) error {
+	if n < 1 || n > 256 {
+		return usagef("--workers is %d; it must be between 1 and 256", n)
+	}
+	return nil
+}
+
+func parseFilter(include, exclude []string) (plan.Filter, error) {
+	in, err := plan.ParseGlobs(include)
+	if err != nil {
+		return plan.Filter{}, usagef("--include: %w", err)
+	}
+	out, err := plan.ParseGlobs(exclude)
+	if err != nil {
+		return plan.Filter{}, usagef("--exclude: %w", err)
+	}
+	return plan.Filter{Include: in, Exclude: out}, nil
+}
+
+func (o *pushOptions) check(args []string) error {
+	if err := checkWorkers(o.workers); err != nil {
+		return err
+	}
+	var err error
+	if o.filter, err = parseFilter(o.include, o.exclude); err != nil {
+		return err
+	}
+	o.selected = map[hub.Repo]hub.Commit{}
+	for _, arg := range args {
+		repo, revision, err := parseRepoArg(arg, o.repoType)
+		if err != nil {
+			return err
+		}
+		var commit hub.Commit
+		if revision != "" {
+			if commit, err = hub.ParseCommit(revision); err != nil {
+				return usagef("push %s: a revision to push is a full commit: %w", arg, err)
+			}
+		}
+		o.selected[repo] = commit
+	}
+	return nil
+}
+
+func (o *pushOptions) wants(repo hub.Repo) bool {
+	_, named := o.selected[repo]
+	return (named || len(o.selected) == 0) && o.filter.Wants(repo.String(), repo.Name)
+}
+
+func (o *pushOptions) run(ctx context.Context) (err error) {
+	s, err := o.open("pushing", false, engine.Options{Workers: o.workers})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := s.close(); err == nil {
+			err = closeErr
+		}
+	}()
+	inv, err := s.Cache.Scan(ctx, o.wants)
+	if err != nil {
+		return err
+	}
+	if err := o.narrow(inv); err != nil {
+		return err
+	}
+	policy := plan.PushPolicy{Recheck: o.recheck, ForceRefs: o.forceRefs}
+	p, err := s.PreparePush(ctx, inv, policy)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		s.progress.Close()
+		return o.report(inv, p, &engine.Result{})
+	}
+	result, err := s.Push(ctx, p, policy)
+	s.progress.Close()
+	if err != nil {
+		o.sayFailures(result.Failures)
+		if result.Blobs > 0 {
+			o.note("%s uploaded before it stopped", blobs(result.Blobs, result.Bytes))
+		}
+		return err
+	}
+	return o.report(inv, p, result)
+}
+
+// narrow applies what the arguments say to the inventory, and makes sure that all of them are there.
+func (o *pushOptions) narrow(inv *hfcache.Inventory) error {
+	for repo, commit := range o.selected {
+		found := inv.Repo(repo)
+		if found == nil {
+			return &someFailedError{
+				exitNotFound, fmt.Sprintf("push %s: it is not in the cache at %s", repo, inv.Dir), "hf-cache-sync list shows what is",
+			}
+		}
+		if commit == "" {
+			continue
+		}
+		rev := found.Revision(commit)
+		if rev == nil {
+			return &someFailedError{exitNotFound, fmt.Sprintf("push %s: commit %s is not in the cache", repo, commit), "hf-cache-sync list shows what is"}
+		}
+		found.Revisions = []*hfcache.Revision{rev}
+		refs := found.Refs[:0]
+		for _, ref := range found.Refs {
+			if ref.Commit == commit {
+				refs = append(refs, ref)
+			}
+		}
+		found.Refs = refs
+	}
+	return nil
+}
+
+// report prints what was done, or would be, and decides the exit code.
+func (o *pushOptions) report(inv *hfcache.Inventory, p *plan.Push, result *engine.Result) error {
+	failures := result.Failures
+	for _, r := range p.Refused {
+		failures = append(failures, refusalFailure(r))
+	}
+	lost := o.sayProblems(inv.Problems)
+	o.sayFailures(failures)
+	uploads, bytes := p.Uploads()
+	if o.json {
+		if err := o.printJSON(o.summary(inv, p, result, failures)); err != nil {
+			return err
+		}
+	} else if err := o.sayDone(inv, p, result, len(uploads), bytes); err != nil {
+		return err
+	}
+	if code := failureCode(failures); code != exitDone {
+		return &someFailedError{code, "some files were not pushed; they are named above", ""}
+	}
+	if lost > 0 {
+		return &someFailedError{exitSome, ui.Plural(lost, "thing") + " in the cache could not be pushed, as said above", ""}
+	}
+	return nil
+}
+
+func refusalFailure(r plan.Refusal) engine.Failure {
+	why := error(refusalError(r.Why))
+	if r.Err != nil {
+		why = fmt.Errorf("%s: %w", r.Why, r.Err)
+	}
+	return engine.Failure{Key: r.Key, Ref: r.Ref, Path: r.Path, Err: why, Harmless: r.Harmless}
+}
+
+// refusalError is a reason that a plan gives.
+type refusalError string
+
+// Error is the reason.
+func (e refusalError) Error() string { return string(e) }
+
+func (o *pushOptions) sayDone(inv *hfcache.Inventory, p *plan.Push, result *engine.Result, uploads int, bytes int64) error {
+	switch {
+	case o.dryRun:
+		for _, rev := range p.Revisions {
+			if err := o.print("would push %s (%s)", rev.Manifest.Key(), ui.Plural(len(rev.Manifest.Files), "file")); err != nil {
+				return err
+			}
+		}
+		for _, ref := range p.Refs {
+			if err := o.print("would point %s %s at %s", ref.Key.Repo, ref.Key.Name, ref.Commit.Short()); err != nil {
+				return err
+			}
+		}
+		return o.print("would upload %s, %s, %s; %s up to date",
+			blobs(uploads, bytes), ui.Plural(len(p.Revisions), "manifest"), ui.Plural(len(p.Refs), "ref"), ui.Plural(p.UpToDate, "revision"))
+	case len(inv.Repos) == 0:
+		return o.print("nothing to push: no repository of the cache at %s is meant", inv.Dir)
+	case p.Empty() && !result.Failed():
+		return o.print("nothing to push: %s up to date", ui.Plural(p.UpToDate, "revision"))
+	default:
+		var resumed string
+		if result.Resumed > 0 {
+			resumed = ", " + ui.Size(result.Resumed) + " of it by an earlier push"
+		}
+		return o.print("pushed %s%s, %s, %s; %s up to date", blobs(result.Blobs, result.Bytes), resumed,
+			ui.Plural(result.Manifests, "manifest"), ui.Plural(result.Refs, "ref"), ui.Plural(p.UpToDate, "revision"))
+	}
+}
+
+// pushSummary is the object of push --json.
+type pushSummary struct {
+	DryRun        bool       `json:"dry_run"`
+	Repos         int        `json:"repos"`
+	PlannedBlobs  int        `json:"planned_blobs"`
+	PlannedBytes  int64      `json:"planned_bytes"`
+	UploadedBlobs int        `json:"uploaded_blobs"`
+	UploadedBytes int64      `json:"uploaded_bytes"`
+	ResumedBytes  int64      `json:"resumed_bytes"`
+	Manifests     int        `json:"manifests"`
+	Refs          int        `json:"refs"`
+	UpToDate      int        `json:"revisions_up_to_date"`
+	Skipped       []jsonItem `json:"skipped"`
+	Failed        []jsonItem `json:"failed"`
+	LeftOut       []jsonItem `json:"left_out"`
+	Notes         []jsonItem `json:"notes"`
+}
+
+func (o *pushOptions) summary(inv *hfcache.Inventory, p *plan.Push, result *engine.Result, failures []engine.Failure) pushSummary {
+	uploads, bytes := p.Uploads()
+	return pushSummary{
+		DryRun: o.dryRun, Repos: len(inv.Repos), PlannedBlobs: len(uploads), PlannedBytes: bytes,
+		UploadedBlobs: result.Blobs, UploadedBytes: result.Bytes, ResumedBytes: result.Resumed,
+		Manifests: result.Manifests, Refs: result.Refs, UpToDate: p.UpToDate,
+		Skipped: failureItems(failures, true), Failed: failureItems(failures, false),
+		LeftOut: problemItems(inv.Problems, true), Notes: problemItems(inv.Problems, false),
+	}
+}

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
+)
+
+// app is one run of the program: its process and the flags that every command has.
+type app struct {
+	Process
+
+	remote     string
+	cacheDir   string
+	json       bool
+	verbose    bool
+	quiet      bool
+	noProgress bool
+}
+
+func (a *app) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hf-cache-sync",
+		Short: "Share a Hugging Face cache between machines through a bucket",
+		Long: `hf-cache-sync turns the Hugging Face Hub cache into a two-tier cache: the local disk plus one shared
+bucket on any S3-compatible store, or a plain folder. One machine downloads a model and pushes it; all
+others pull it, verified byte by byte, and load it offline as if they had downloaded it.
+
+Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_REMOTE.`,
+		Example: `  hf-cache-sync demo
+  hf-cache-sync --remote file:///mnt/nas/hf push
+  hf-cache-sync --remote s3://team-hf-cache pull org/name`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: a.prepare,
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetArgs(a.Args)
+	cmd.SetIn(a.Stdin)
+	cmd.SetOut(a.Stdout)
+	cmd.SetErr(a.Stderr)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err, "try: " + cmd.CommandPath() + " --help"}
+	})
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&a.remote, "remote", "", "the bucket: s3://bucket[/prefix] or file:///path")
+	flags.StringVar(&a.cacheDir, "cache-dir", "", "the Hub cache (default: HF_HUB_CACHE, HF_HOME/hub or ~/.cache/huggingface/hub)")
+	flags.BoolVar(&a.json, "json", false, "print the result as one JSON object")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say in detail what is done")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print errors only")
+	flags.BoolVar(&a.noProgress, "no-progress", false, "no progress on standard error")
+	cmd.Version = version()
+	cmd.SetVersionTemplate("hf-cache-sync {{.Version}}\n")
+	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.demoCommand(), a.versionCommand())
+	wrapArgs(cmd)
+	return cmd
+}
+
+// wrapArgs makes a wrong number of arguments a usage error, which cobra does not tell from others.
+func wrapArgs(cmd *cobra.Command) {
+	for _, sub := range append(cmd.Commands(), cmd) {
+		check := sub.Args
+		if check == nil {
+			continue
+		}
+		sub.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return &usageError{err, "try: " + cmd.CommandPath() + " --help"}
+			}
+			return nil
+		}
+	}
+}
+
+// prepare takes flags that were not given from the environment.
+func (a *app) prepare(cmd *cobra.Command, _ []string) error {
+	var errs error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		value, ok := config.Flag(a.Env, f.Name)
+		if !ok {
+			return
+		}
+		if err := cmd.Flags().Set(f.Name, value); err != nil {
+			name := "HF_CACHE_SYNC_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+			errs = errors.Join(errs, usagef("%s=%q: %w", name, value, err))
+		}
+	})
+	return errs
+}
+
+// print writes a line of the result.
+func (a *app) print(format string, args ...any) error {
+	_, err := fmt.Fprintf(a.Stdout, format+"\n", args...)
+	return err
+}
+
+// note writes a line for people beside the result.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		_, _ = fmt.Fprintln(a.Stderr, ui.Clean(fmt.Sprintf(format, args...))) // a lost note is no reason to fail
+	}
+}
+
+// warn writes a line that even --quiet does not silence.
+func (a *app) warn(format string, args ...any) {
+	_, _ = fmt.Fprintln(a.Stderr, ui.Clean(fmt.Sprintf(format, args...))) // there is nowhere else to say it
+}
+
+func (a *app) logger() *slog.Logger {
+	if !a.verbose {
+		return slog.New(slog.DiscardHandler)
+	}
+	_, noColor := a.Env("NO_COLOR")
+	return slog.New(tint.NewHandler(a.Stderr, &tint.Options{Level: slog.LevelDebug, NoColor: noColor || !ui.IsTerminal(a.Stderr)}))
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs every test of the root module and of test/ as one run with one summary,
+# which is the last thing printed. A skipped test fails the run: what is not
+# checked here is checked nowhere.
+#
+# It expects what `make test` prepares: bin/hf-cache-sync and a filled .cache.
+# The tests in test/ find these through HFCS_BIN and HFCS_CACHE.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# gotestsum calls this script back for the events of both modules.
+if [[ ${1-} == events ]]; then
+	rc=0
+	go test -json -race ./... || rc=$?
+	go -C test test -json -count=1 -timeout 30m ./... || rc=$?
+	exit "$rc"
+fi
+
+export HFCS_BIN=$PWD/bin/hf-cache-sync HFCS_CACHE=$PWD/.cache
+
+events=.cache/test-events.json
+rm -f "$events"
+.cache/bin/gotestsum --format pkgname --jsonfile "$events" --raw-command -- "$PWD/scripts/test.sh" events
+
+if skipped=$(grep '"Action":"skip".*"Test":"' "$events"); then
+	{
+		echo "these tests were skipped:"
+		sed -E 's/.*"Package":"([^"]*)".*"Test":"([^"]*)".*/  \1 \2/' <<<"$skipped"
+	} >&2
+	exit 1
+fi
