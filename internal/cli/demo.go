@@ -190,6 +190,7 @@ func (d *demo) command(ctx context.Context, who, cache string, args ...string) e
 		}
 		return "", false
 	}
+	sub.Interactive = false
 	sub.Args = append([]string{"--no-progress"}, args...)
 	return sub.root().ExecuteContext(ctx)
 }

@@ -178,6 +178,9 @@ func (o *listOptions) bucket(ctx context.Context, wants func(hub.Repo) bool) err
 	if err := o.show(rows, total(distinct)); err != nil {
 		return err
 	}
+	for _, err := range read.dangling {
+		o.note("note: %v", err)
+	}
 	for _, err := range read.broken {
 		o.warn("failed: %v", err)
 	}
@@ -195,6 +198,8 @@ type bucketReader struct {
 	entries []*remote.Entry
 	refs    map[manifest.Key][]string
 	broken  []error
+
+	dangling []error // refs that lead to nothing: nothing of theirs is to be listed
 }
 
 func (b *bucketReader) all(ctx context.Context) error {
@@ -238,6 +243,8 @@ func (b *bucketReader) take(ctx context.Context, err error, store func()) error 
 		store()
 	case ctx.Err() != nil || stopsAll(ctx, err):
 		return err
+	case isType[*remote.DanglingRefError](err):
+		b.dangling = append(b.dangling, err)
 	default:
 		b.broken = append(b.broken, err)
 	}

@@ -3,10 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +23,8 @@ type Process struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Now    func() time.Time
+	// Interactive says that somebody reads standard error and can answer on standard input.
+	Interactive bool
 	// Signals delivers interrupts; nil means none can come.
 	Signals <-chan os.Signal
 }
@@ -38,6 +40,7 @@ func System() Process {
 	return Process{
 		Args: os.Args[1:], Env: os.LookupEnv, Home: home,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Signals: signals,
+		Interactive: ui.IsTerminal(os.Stdin) && ui.IsTerminal(os.Stderr),
 	}
 }
 
@@ -70,11 +73,11 @@ func Main(p Process) int {
 		return exitDone
 	}
 	v := explain(err)
-	if v.message != "" {
-		_, _ = fmt.Fprintf(p.Stderr, "hf-cache-sync: %s\n", ui.Clean(v.message)) // nothing is left to tell if stderr is gone
+	for line := range strings.Lines(v.message) {
+		a.warn("hf-cache-sync: %s", strings.TrimSuffix(line, "\n"))
 	}
 	if v.hint != "" {
-		_, _ = fmt.Fprintf(p.Stderr, "hint: %s\n", ui.Clean(v.hint))
+		a.warn("hint: %s", v.hint)
 	}
 	return v.code
 }

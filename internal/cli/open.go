@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
@@ -92,9 +93,19 @@ func (a *app) openStore(where config.Remote) (store.Store, error) {
 	}
 	return s3store.Open(s3store.Options{
 		Endpoint: where.Endpoint, Bucket: where.Bucket, Prefix: where.Prefix, Region: where.Region,
-		AccessKey: credentials.AccessKey, SecretKey: credentials.SecretKey, SessionToken: credentials.SessionToken,
-		CredentialChain: credentials.Chain, Version: version(),
+		Credentials: s3store.Credentials{
+			AccessKey: credentials.AccessKey, SecretKey: credentials.SecretKey, SessionToken: credentials.SessionToken, Chain: credentials.Chain,
+		},
+		Agent: agent(where) + "/" + version(),
 	})
+}
+
+// agent is how the program names itself to a store: Backblaze counts its integrations by a name of its own.
+func agent(where config.Remote) string {
+	if strings.Contains(where.Endpoint, "backblazeb2.com") {
+		return "b2ai-hfcache"
+	}
+	return "hf-cache-sync"
 }
 
 // session is what a command that moves data needs.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -128,7 +129,7 @@ func (o *pullAllOptions) targets(ctx context.Context, catalog *remote.Catalog) (
 		}
 		objects[object.RepoKey] = append(objects[object.RepoKey], object)
 	}
-	var failed []jsonItem
+	var broken []brokenRef
 	commits := map[hub.Repo][]hub.Commit{}
 	for _, repoKey := range slices.Sorted(maps.Keys(objects)) {
 		for _, object := range o.choose(objects[repoKey]) {
@@ -139,9 +140,15 @@ func (o *pullAllOptions) targets(ctx context.Context, catalog *remote.Catalog) (
 			case ctx.Err() != nil || stopsAll(ctx, err):
 				return nil, nil, err
 			default:
-				failed = append(failed, jsonItem{Repo: object.RepoKey, Ref: string(object.Name), Why: err.Error()})
-				o.warn("failed: refs/%s/%s: %v", object.RepoKey, object.Name, err)
+				broken = append(broken, brokenRef{object, err})
 			}
+		}
+	}
+	var failed []jsonItem
+	for _, b := range broken {
+		if !b.replaced(commits) {
+			failed = append(failed, jsonItem{Repo: b.RepoKey, Ref: string(b.Name), Why: b.err.Error()})
+			o.warn("failed: %v", b.err)
 		}
 	}
 	var targets []manifest.Key
@@ -157,6 +164,26 @@ func (o *pullAllOptions) targets(ctx context.Context, catalog *remote.Catalog) (
 		}
 	}
 	return targets, failed, nil
+}
+
+// brokenRef is a ref of the bucket that leads nowhere.
+type brokenRef struct {
+	remote.RefObject
+	err error
+}
+
+// replaced says whether the commit is in the bucket after all, under the key of a repository that the Python tool keeps under the same key as this ref.
+func (b brokenRef) replaced(commits map[hub.Repo][]hub.Commit) bool {
+	dangling, ok := errors.AsType[*remote.DanglingRefError](b.err)
+	if !ok {
+		return false
+	}
+	for repo, known := range commits {
+		if manifest.LegacyRepoKey(repo) == b.RepoKey && slices.Contains(known, dangling.Ref.Commit) {
+			return true
+		}
+	}
+	return false
 }
 
 // choose takes the refs of one repository that are meant.

@@ -21,6 +21,7 @@ type pushOptions struct {
 	repoType         string
 	forceRefs        bool
 	recheck          bool
+	yes              bool
 
 	selected map[hub.Repo]hub.Commit // from the arguments; empty means all. The commit is empty for the whole repository.
 	filter   plan.Filter
@@ -59,6 +60,7 @@ EXIT STATUS
 	flags.StringVar(&o.repoType, "repo-type", "", "type of the repositories named without one: model, dataset, space, kernel")
 	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs even if they were learned later than the local ones")
 	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
+	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the first push of everything to a bucket")
 	return cmd
 }
 
@@ -138,6 +140,9 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 	if o.dryRun {
 		s.progress.Close()
 		return o.report(inv, p, &engine.Result{})
+	}
+	if err := o.confirm(s.Catalog.Store.String(), p); err != nil {
+		return err
 	}
 	result, err := s.Push(ctx, p, policy)
 	s.progress.Close()

@@ -85,7 +85,13 @@ func wrapArgs(cmd *cobra.Command) {
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	var errs error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" || f.Name == "version" {
+		switch f.Name {
+		case "help", "version":
+			return
+		case "remote", "cache-dir":
+			return // config reads them itself, and so knows where they came from
+		}
+		if f.Changed {
 			return
 		}
 		value, ok := config.Flag(a.Env, f.Name)

@@ -63,6 +63,15 @@ func TestResolveCredentials(t *testing.T) {
 	}
 }
 
+// fmt and json would also find another of the methods: none of them may go.
+var (
+	_ fmt.Formatter  = config.Credentials{}
+	_ fmt.Stringer   = config.Credentials{}
+	_ fmt.GoStringer = config.Credentials{}
+	_ slog.LogValuer = config.Credentials{}
+	_ json.Marshaler = config.Credentials{}
+)
+
 func TestCredentialsDoNotShow(t *testing.T) {
 	c := config.Credentials{AccessKey: "visible-id", SecretKey: "visible-secret", SessionToken: "visible-token", Origin: "b2_env"}
 	nested := struct {

@@ -73,8 +73,9 @@ func location(env Lookup) (endpoint, region string, err error) {
 		}
 	}
 	s, _ := first(
-		fromEnv(env, "B2_REGION"), fromEnv(env, "AWS_REGION"), fromEnv(env, "AWS_DEFAULT_REGION"),
-		setting{impliedRegion(endpoint), "endpoint"},
+		// What the endpoint says comes before the AWS variables: a developer who has AWS_REGION set for other work signs for the bucket's region all the same.
+		fromEnv(env, "B2_REGION"), setting{impliedRegion(endpoint), "endpoint"},
+		fromEnv(env, "AWS_REGION"), fromEnv(env, "AWS_DEFAULT_REGION"),
 	)
 	if s.value != "" && !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(s.value) {
 		return "", "", fmt.Errorf("%s: %q is not the name of a region", s.origin, s.value)

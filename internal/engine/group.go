@@ -17,7 +17,7 @@ const (
 // grouper publishes staged files in groups. A file that was renamed before its bytes reached the disk would be full of zeros after a power cut, at its full
 // size, and size is what a later run looks at; but syncing thousands of small files one by one takes longer than downloading them.
 type grouper struct {
-	cache *hfcache.Cache
+	dir   *hfcache.RepoDir
 	queue chan pending
 }
 
@@ -28,8 +28,8 @@ type pending struct {
 	published func(error) error
 }
 
-func newGrouper(cache *hfcache.Cache) *grouper {
-	return &grouper{cache: cache, queue: make(chan pending)}
+func newGrouper(dir *hfcache.RepoDir) *grouper {
+	return &grouper{dir: dir, queue: make(chan pending)}
 }
 
 // add hands over a verified file. It must not be called after close.
@@ -74,7 +74,7 @@ func (g *grouper) collect(first pending) []pending {
 }
 
 func (g *grouper) publish(group []pending) error {
-	syncErr := g.cache.SyncAll()
+	syncErr := g.dir.SyncAll()
 	each := errors.Is(syncErr, errors.ErrUnsupported)
 	var failed error
 	for _, p := range group {

@@ -211,7 +211,7 @@ func (r *pullRun) fetch(ctx context.Context) error {
 
 // fetchSmall downloads many blobs at once and publishes them in groups.
 func (r *pullRun) fetchSmall(ctx context.Context, blobs []manifest.File) error {
-	r.groups = newGrouper(r.Cache)
+	r.groups = newGrouper(r.dir)
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(r.groups.run)
 	work.Go(func() error {
@@ -304,7 +304,9 @@ func (r *pullRun) publish(ctx context.Context) error {
 	}
 	if m.Hub != nil {
 		if m.Hub.Tree != nil {
-			if err := r.dir.WriteTree(m.Commit, m.Hub.Tree); err != nil {
+			if err := r.dir.WriteTree(m.Commit, m.Hub.Tree); errors.Is(err, hfcache.ErrTreeConflict) {
+				r.result.Failures = append(r.result.Failures, Failure{Key: m.Key(), Err: err})
+			} else if err != nil {
 				return err
 			}
 		}

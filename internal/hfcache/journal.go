@@ -67,7 +67,7 @@ func openJournal(dir *os.Root, name, header string, done []bool) (*journal, erro
 	whole, ok := parseJournal(data, header, done)
 	if !ok || links(info) != 1 { // a second name means that somebody keeps a copy, which is not ours to write to
 		clear(done)
-		return nil, f.Close() //nolint:nilnil // see above
+		return nil, f.Close()
 	}
 	return &journal{f: f, head: int64(len(header)), end: whole}, nil
 }

@@ -166,6 +166,22 @@ func TestLinkIntoReadOnlyFolder(t *testing.T) {
 	wantListing(t, at(d, "snapshots"))
 }
 
+// What stands at the temporary name does not stay when the last step fails.
+func TestLinkThatCannotBeReplaced(t *testing.T) {
+	d := writeRepo(t, writeCache(t), "org/name")
+	id := publishAll(t, d, "right")
+	final := at(d, "snapshots/"+string(commitA)+"/x")
+	symlink(t, "gone", final)
+	d.sys.symlink = func(root *os.Root, text, name string) error {
+		finish(t, os.Remove(final))
+		finish(t, os.Mkdir(final, 0o777))
+		return root.Symlink(text, name)
+	}
+	_, err := d.Link(commitA, "x", id, 5)
+	wantError(t, err, "/x")
+	wantListing(t, at(d, "blobs"), string(id))
+}
+
 // A reader that keeps opening the path while its link is replaced again and again must always find one of the two contents.
 func TestLinkReplacedAtOnce(t *testing.T) {
 	d := writeRepo(t, writeCache(t), "org/name")

@@ -20,7 +20,7 @@ const lockPoll = 50 * time.Millisecond
 // <hub>/.locks/<repo folder>/<name>.lock, tried until ctx is done. waiting, if not nil, is called once if somebody else holds it. The
 // lock saves double work and nothing depends on it: where the file system has no locks, or the lock's file belongs to somebody else and cannot be opened, unlock
 // does nothing. unlock must be called once. The file stays, because removing it would let two others hold "the" lock.
-func (c *Cache) LockBlob(ctx context.Context, id hub.Repo, name string, waiting func()) (unlock func(), err error) {
+func (c *Cache) LockBlob(ctx context.Context, id hub.Repo, name string, waiting func()) (unlock func(), _ error) {
 	if name == "" || name == "." || strings.ContainsAny(name, `/\:`) || !filepath.IsLocal(name) {
 		return nil, fmt.Errorf("locking a blob of %s: %q is no name of a blob", id, name)
 	}
@@ -32,7 +32,7 @@ func (c *Cache) LockBlob(ctx context.Context, id hub.Repo, name string, waiting 
 	if err := c.root.MkdirAll(filepath.FromSlash(dir), 0o777); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("making %s: %w", dir, bare(err))
 	}
-	unlock, err = l.lock(ctx)
+	unlock, err := l.lock(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("locking %s/%s.lock: %w", dir, name, bare(err))
 	}

@@ -147,6 +147,25 @@ func TestLockWaitEndsWithContext(t *testing.T) {
 	free()
 }
 
+func TestLockSaysOnceThatItWaits(t *testing.T) {
+	c := writeCache(t)
+	finish(t, os.MkdirAll(filepath.Dir(lockFilePath(c)), 0o777))
+	tries, waits := 0, 0
+	l := locker{root: c.root, rel: filepath.FromSlash(".locks/models--org--name/blob.lock"), waiting: func() { waits++ }}
+	l.try = func(*os.File, int64) error {
+		if tries++; tries < 3 {
+			return ErrBusy
+		}
+		return nil
+	}
+	unlock, err := l.lock(t.Context())
+	finish(t, err)
+	unlock()
+	if tries != 3 || waits != 1 {
+		t.Errorf("%d tries, said so %d times", tries, waits)
+	}
+}
+
 // Some versions of filelock remove the file when they release the lock. Whoever has it open then holds a lock that no newcomer sees.
 func TestLockOfRemovedFile(t *testing.T) {
 	for name, replace := range map[string]bool{"removed": false, "replaced": true} {

@@ -96,7 +96,7 @@ func (d *RepoDir) CloneFrom(ctx context.Context, rel string, id hub.BlobID, size
 // share makes the staged file a copy of src that takes no space, if the file system can.
 func (s *Staged) share(src *os.File) (bool, error) {
 	if s.size == 0 || s.dir.sys.clone(s.f, src) != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // there are other ways
 	}
 	info, err := s.f.Stat()
 	if err != nil {

@@ -114,9 +114,8 @@ func TestPublishOfWrongSize(t *testing.T) {
 	d := writeRepo(t, writeCache(t), "org/name")
 	s, err := d.Stage(sha("abc"), 3)
 	finish(t, err)
-	if _, err := s.WriteAt([]byte("ab"), 0); err != nil {
-		t.Fatal(err)
-	}
+	_, err = s.WriteAt([]byte("ab"), 0)
+	finish(t, err)
 	err = s.Publish()
 	if _, ok := errors.AsType[*hub.MismatchError](err); !ok {
 		t.Errorf("error %v", err)

@@ -33,6 +33,7 @@ func TestWriteRef(t *testing.T) {
 			d := writeRepo(t, writeCache(t), "org/name")
 			for rel, text := range test.before {
 				put(t, at(d, rel), text)
+				finish(t, os.Chtimes(at(d, rel), someTime, someTime)) // its age alone must not make it good
 			}
 			if err := d.WriteRef(test.ref, commitA, someTime); err != nil {
 				t.Fatal(err)

@@ -41,6 +41,7 @@ type RepoDir struct {
 // system is what differs between file systems. Tests replace a part of it to act as one that lacks it.
 type system struct {
 	lock    func(f *os.File, offset int64) error
+	reserve func(f *os.File, size int64) error
 	clone   func(dst, src *os.File) error
 	symlink func(root *os.Root, text, name string) error
 	link    func(root *os.Root, from, to string) error
@@ -53,7 +54,7 @@ func (c *Cache) RepoDir(id hub.Repo) (*RepoDir, error) {
 	d := &RepoDir{
 		cache: c,
 		id:    id,
-		sys:   system{lock: tryLock, clone: cloneFile, symlink: (*os.Root).Symlink, link: (*os.Root).Link},
+		sys:   system{lock: tryLock, reserve: preallocate, clone: cloneFile, symlink: (*os.Root).Symlink, link: (*os.Root).Link},
 		dirs:  map[string]bool{},
 	}
 	d.noSymlinks.Store(c.options.NoSymlinks)

@@ -308,6 +308,15 @@ func TestHasBlob(t *testing.T) {
 	}
 }
 
+func TestHasBlobThatIsAFolder(t *testing.T) {
+	d := writeRepo(t, writeCache(t), "org/name")
+	name := at(d, "blobs/"+string(sha("x")))
+	finish(t, os.Mkdir(name, 0o777))
+	if d.HasBlob(sha("x"), lstat(t, name).Size()) {
+		t.Error("a folder counts as a blob")
+	}
+}
+
 func TestSpaceAndCase(t *testing.T) {
 	c := writeCache(t)
 	free, err := c.FreeSpace()

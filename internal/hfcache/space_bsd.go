@@ -13,6 +13,6 @@ func freeSpace(f *os.File, _ string) (int64, error) {
 	if err := withDescriptor(f, func(fd uintptr) error { return unix.Fstatfs(int(fd), &stat) }); err != nil {
 		return 0, err
 	}
-	free := int64(stat.Bavail)                                    //nolint:gosec,unconvert // signed on FreeBSD, where it is below zero when only root's reserve is left
-	return product(uint64(max(free, 0)), uint64(stat.Bsize)), nil //nolint:gosec,unconvert // as above
+	free := int64(stat.Bavail) //nolint:gosec // signed on FreeBSD, where it is below zero when only root's reserve is left
+	return product(uint64(max(free, 0)), uint64(stat.Bsize)), nil
 }

@@ -105,17 +105,17 @@ func (s *Staged) reserve() error {
 	if s.size < preallocateFrom {
 		return nil
 	}
-	if err := preallocate(s.f, s.size); err != nil {
+	if err := s.dir.sys.reserve(s.f, s.size); err != nil {
 		return s.dir.fail("reserving space for", blobsDir+"/"+s.name, err)
 	}
 	return nil
 }
 
 // lockStaged opens the file name in blobs/ and locks it. The error wraps [errors.ErrUnsupported] if that cannot be done here.
-func (d *RepoDir) lockStaged(name string) (f *os.File, created bool, err error) {
+func (d *RepoDir) lockStaged(name string) (_ *os.File, created bool, _ error) {
 	const tries = 16
 	for range tries {
-		f, created, err = openOrCreate(d.blobs, name, 0o666)
+		f, created, err := openOrCreate(d.blobs, name, 0o666)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // published or discarded by another process in this instant
 		}
@@ -140,13 +140,13 @@ func (d *RepoDir) lockStaged(name string) (f *os.File, created bool, err error) 
 		case statErr != nil:
 			return nil, false, errors.Join(statErr, f.Close())
 		case !isAt(d.blobs, name, f): // its last holder has published or discarded it since we opened it
-			if err := f.Close(); err != nil {
+			if err = f.Close(); err != nil {
 				return nil, false, err
 			}
 			continue
 		case links(info) != 1:
 			// Somebody has made a second name for it, as backups by hard link do. It is not ours alone to write to any more.
-			if err := errors.Join(d.removeTemp(name), f.Close()); err != nil {
+			if err = errors.Join(d.removeTemp(name), f.Close()); err != nil {
 				return nil, false, err
 			}
 			continue
@@ -179,14 +179,14 @@ func (s *Staged) resume(header string) (fresh bool, err error) {
 			return false, err
 		}
 	}
-	if err := s.dir.removeTemp(name); err != nil {
+	if err = s.dir.removeTemp(name); err != nil {
 		return true, err
 	}
 	if info.Size() != s.size {
-		if err := s.f.Truncate(0); err != nil {
+		if err = s.f.Truncate(0); err != nil {
 			return true, err
 		}
-		if err := preallocate(s.f, s.size); err != nil {
+		if err = s.dir.sys.reserve(s.f, s.size); err != nil {
 			return true, err
 		}
 	}

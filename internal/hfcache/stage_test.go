@@ -196,6 +196,26 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
+// When a new file gets its full size, by which a later run takes it for begun, a journal of an older file must be gone already: a kill
+// in between would make zeros count as parts.
+func TestOldJournalGoesFirst(t *testing.T) {
+	d := writeRepo(t, writeCache(t), "org/name")
+	journal := at(d, "blobs/."+string(sha(bigText))+tempSuffix+journalSuffix)
+	put(t, journal, journalHeader(int64(len(bigText)), bigPart, "v1")+"0\n")
+	calls := 0
+	d.sys.reserve = func(f *os.File, size int64) error {
+		calls++
+		if _, err := os.Lstat(journal); err == nil {
+			t.Error("the old journal is still there")
+		}
+		return preallocate(f, size)
+	}
+	finish(t, stageBig(t, d, "v1").Discard())
+	if calls != 1 {
+		t.Errorf("reserved %d times", calls)
+	}
+}
+
 func TestBusy(t *testing.T) {
 	c := writeCache(t)
 	one, two := writeRepo(t, c, "org/name"), writeRepo(t, c, "org/name")
@@ -303,11 +323,9 @@ func TestConcurrentParts(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range s.Parts() {
 		all.Go(func() {
-			if _, err := s.WriteAt([]byte(text[i*part:(i+1)*part]), int64(i*part)); err != nil {
-				t.Error(err)
-			}
-			if err := s.MarkDone(i); err != nil || !s.Done(i) {
-				t.Errorf("part %d: %t, %v", i, s.Done(i), err)
+			_, writeErr := s.WriteAt([]byte(text[i*part:(i+1)*part]), int64(i*part))
+			if markErr := s.MarkDone(i); writeErr != nil || markErr != nil || !s.Done(i) {
+				t.Errorf("part %d: %t, %v, %v", i, s.Done(i), writeErr, markErr)
 			}
 		})
 	}

@@ -300,7 +300,23 @@ func (c *Catalog) Follow(ctx context.Context, o RefObject) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.ReadRevision(ctx, RevisionObject{
+	entry, err := c.ReadRevision(ctx, RevisionObject{
 		RepoKey: o.RepoKey, Commit: ref.Commit, ObjectKey: manifest.ManifestKey(o.RepoKey, ref.Commit),
 	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, &DanglingRefError{ref}
+	}
+	return entry, err
 }
+
+// DanglingRefError reports a ref whose commit has no manifest under the same repository key. The Python tool 0.1.0 leaves such refs behind when it finds no file of a
+// revision that it understands. It is an [ErrNotFound].
+type DanglingRefError struct{ Ref Ref }
+
+// Error names the ref and the commit.
+func (e *DanglingRefError) Error() string {
+	return fmt.Sprintf("%s names commit %s, of which nothing was pushed", e.Ref.ObjectKey, e.Ref.Commit)
+}
+
+// Unwrap is ErrNotFound.
+func (e *DanglingRefError) Unwrap() error { return ErrNotFound }

@@ -127,7 +127,7 @@ func (i item) line(width int) string {
 	return clip(fmt.Sprintf("  %s %3.0f%% %7s  %s", bar(share, 20), 100*share, Size(i.size), strings.TrimLeft(Clean(i.repo)+" "+id, " ")), width)
 }
 
-// overall is the line of the whole operation: a bar in front of what [meter.line] says.
+// overall is the line of the whole operation: what [meter.line] says, behind a bar if there is room for both.
 func (m *meter) overall(verb string, now time.Time, width int) string {
 	share := 0.0
 	switch {
@@ -136,7 +136,11 @@ func (m *meter) overall(verb string, now time.Time, width int) string {
 	case m.items > 0:
 		share = min(1, float64(m.done)/float64(m.items))
 	}
-	return clip(bar(share, 20)+" "+m.line(verb, now), width)
+	line := Clean(m.line(verb, now))
+	if with := bar(share, 20) + " " + line; utf8.RuneCountInString(with) <= width {
+		return with
+	}
+	return clip(line, width)
 }
 
 // bar draws a share of 1 in a field of width characters.

@@ -37,13 +37,18 @@ func (c *clock) add(d time.Duration) {
 
 // locked is a buffer that the goroutine that draws bars and the test may both use.
 type locked struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	drawn chan struct{} // unless nil, closed when something with a bar in it was written
 }
 
 func (l *locked) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.drawn != nil && bytes.Contains(p, []byte("[>")) {
+		close(l.drawn)
+		l.drawn = nil
+	}
 	return l.b.Write(p)
 }
 
@@ -204,6 +209,49 @@ func TestBars(t *testing.T) {
 	}
 }
 
+// screen is what a terminal shows after what was written to it, for the sequences that bars are drawn with.
+func screen(written string) []string {
+	lines := []string{""}
+	for written != "" {
+		var up int
+		switch {
+		case strings.HasPrefix(written, "\x1b["):
+			if _, err := fmt.Sscanf(written, "\x1b[%dA\x1b[J", &up); err != nil {
+				return []string{"not understood: " + written}
+			}
+			lines = append(lines[:max(0, len(lines)-1-up)], "")
+			written = written[strings.Index(written, "J")+1:]
+		case written[0] == '\n':
+			lines = append(lines, "")
+			written = written[1:]
+		default:
+			end := strings.IndexAny(written, "\n\x1b")
+			if end < 0 {
+				end = len(written)
+			}
+			lines[len(lines)-1] += written[:end]
+			written = written[end:]
+		}
+	}
+	return lines
+}
+
+func TestNotesStayAndBarsGo(t *testing.T) {
+	drawn := make(chan struct{})
+	out := locked{drawn: drawn}
+	p := NewProgress(&out, Bars, newClock().now)
+	p.Event(event.Event{Kind: event.Note, Text: "before"})
+	p.Event(event.Event{Kind: event.TransferStarted, Items: 9, Bytes: 2e9})
+	p.Event(event.Event{Kind: event.ItemStarted, Item: "item", Bytes: 1e9})
+	<-drawn
+	p.Event(event.Event{Kind: event.Note, Text: "meanwhile"})
+	p.Event(event.Event{Kind: event.TransferDone})
+	p.Event(event.Event{Kind: event.Note, Text: "after"})
+	if diff := cmp.Diff([]string{"before", "meanwhile", "after", ""}, screen(out.String())); diff != "" {
+		t.Errorf("the screen (-want +got):\n%s\nwritten: %q", diff, out.String())
+	}
+}
+
 func TestBarLines(t *testing.T) {
 	c := newClock()
 	var m meter
@@ -219,11 +267,13 @@ func TestBarLines(t *testing.T) {
 	m.add(event.Event{Kind: event.ItemDone, Item: "item1"}, c.now())
 
 	got := []string{m.overall("pulling", c.now(), 80)}
+	got = append(got, m.overall("pulling", c.now(), 60))
 	for _, i := range m.largest() {
 		got = append(got, i.line(80))
 	}
 	want := []string{
 		"[======>           ] pulling 700.0M of 2.0G, 70.0M/s, 19s left, 1 of 9 files",
+		"pulling 700.0M of 2.0G, 70.0M/s, 19s left, 1 of 9 files",
 		`  [=========>        ]  50%    1.0G  org/na\x1bme 0123456789ab`,
 		"  [==================] 100%  200.0M  org/name item2",
 		"  [>                 ]   0%  200.0M  org/name item5",

@@ -194,8 +194,11 @@ func (s *Store) check(ctx context.Context, op, key string) error {
 
 // mkdirAll makes a folder and its parents, and makes the new ones durable.
 func mkdirAll(root *os.Root, dir string) error {
+	if dir == "." {
+		return nil
+	}
 	err := root.Mkdir(dir, dirMode)
-	if parent := path.Dir(dir); errors.Is(err, fs.ErrNotExist) && parent != "." {
+	if parent := path.Dir(dir); errors.Is(err, fs.ErrNotExist) {
 		if err = mkdirAll(root, parent); err != nil {
 			return err
 		}

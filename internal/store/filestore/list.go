@@ -67,10 +67,10 @@ func (l *lister) walk(dir string) (err error) {
 		return err
 	}
 	sub, err := l.root.OpenRoot("./" + strings.TrimSuffix(dir, "/"))
-	if isNotDir(err) {
-		return fs.ErrNotExist
-	}
 	if err != nil {
+		if fi, statErr := l.root.Stat(strings.TrimSuffix(dir, "/")); isNotDir(err) || isNotDir(statErr) || (statErr == nil && !fi.IsDir()) {
+			return fs.ErrNotExist
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, sub.Close()) }()

@@ -106,7 +106,10 @@ func (s *Store) commit(ctx context.Context, root *os.Root, c candidate) (store.I
 	if err == nil {
 		err = syncDir(root, path.Dir(c.key))
 	}
-	return info, err
+	if err != nil {
+		return store.Info{}, err
+	}
+	return info, nil
 }
 
 // publish does the part of commit that excludes others.
@@ -161,18 +164,16 @@ func makeNewest(root *os.Root, c candidate) (fs.FileInfo, error) {
 
 // place gives the candidate its name.
 func place(root *os.Root, c candidate, exact bool) error {
-	const tries = 10 // A Delete may remove the empty folder that was just made.
+	const tries = 100 // Each time, a Delete may remove the empty folder that was just made.
 	for try := 1; ; try++ {
-		if dir := path.Dir(c.key); dir != "." {
-			if err := mkdirAll(root, dir); err != nil {
-				return err
-			}
+		err := mkdirAll(root, path.Dir(c.key))
+		if err == nil {
+			err = placeOnce(root, c, exact)
 		}
-		err := placeOnce(root, c, exact)
-		if errors.Is(err, fs.ErrNotExist) && try < tries {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && try < tries:
 			continue
-		}
-		if err == nil || errors.Is(err, fs.ErrPermission) {
+		case err == nil, errors.Is(err, fs.ErrPermission):
 			return err
 		}
 		fi, statErr := root.Lstat(c.key)
@@ -254,11 +255,7 @@ func removeEmptyParents(root *os.Root, key string) error {
 			break
 		}
 	}
-	err := syncDir(root, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // Another Delete went further.
-	}
-	return err
+	return syncDir(root, dir)
 }
 
 // wrapWrite is wrap for an operation that does not look for its key: what it misses is a folder that vanished under it.

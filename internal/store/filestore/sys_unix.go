@@ -49,9 +49,12 @@ func linksRefused(err error) bool {
 		errors.Is(err, unix.EMLINK)
 }
 
-// syncDir makes the entries of a folder durable.
+// syncDir makes the entries of a folder durable. One that is gone has none.
 func syncDir(root *os.Root, dir string) (err error) {
 	f, err := root.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -8,9 +8,9 @@
 // A connection that stops moving bytes is cut and becomes [store.ErrUnavailable], in both directions; so does a body that ends early.
 // A slow consumer is not a stall: the clock runs only while the network is waited for.
 //
-// Bodies are read once and hashed nowhere: a digest that is known travels as the signed payload hash, so that the service refuses other bytes;
-// else the payload is unsigned. No checksum headers or trailers are sent, since several services refuse them. After a call returns, its
-// body is not read any more.
+// The digest of an object that is put whole travels as the signed payload hash, so that the service refuses other bytes. Parts are read once,
+// hashed nowhere and unsigned: the caller holds the digest of the whole. No checksum headers or trailers are sent, since several services
+// refuse them. After a call returns, its body is not read any more.
 //
 // Errors name the key, never the query of a request, a signature or a credential.
 //
@@ -131,7 +131,7 @@ func Open(o Options) (*Store, error) {
 		BucketLookup: lookup(o, endpoint),
 		MaxRetries:   1,
 		Transport: &transport{
-			base: o.Transport, agent: o.Agent, path: base, region: o.Region, creds: creds, stall: o.StallTimeout, answer: o.AnswerTimeout,
+			base: o.Transport, agent: o.Agent, path: base, region: o.Region, creds: creds, stall: o.StallTimeout,
 		},
 	})
 	if err != nil {

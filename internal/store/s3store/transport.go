@@ -54,7 +54,6 @@ type transport struct {
 	region string
 	creds  *credentials.Credentials
 	stall  time.Duration
-	answer time.Duration
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -117,9 +116,7 @@ func (t *transport) rebase(req *http.Request) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	again := signer.SignV4(*req, v.AccessKeyID, v.SecretAccessKey, v.SessionToken, t.region)
-	// The signer works on a copy that lacks the context, which is not exported.
-	return again.WithContext(req.Context()), nil
+	return signer.SignV4(*req, v.AccessKeyID, v.SecretAccessKey, v.SessionToken, t.region), nil
 }
 
 // follow goes where a service sends a GET for the object's bytes. The signature stays behind: it is for the service alone, and of another URL.
