@@ -64,5 +64,5 @@ func (o *pushOptions) remember(agreed []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(path, agreed, 0o600)
+	return os.WriteFile(path, agreed, 0o600) //nolint:gosec // the folder is the user's to name, by the XDG specification
 }

@@ -77,11 +77,9 @@ type sample struct {
 }
 
 // noise is bytes that look like weights: the same every time, and not compressible.
-func noise(seed uint64, size int) []byte {
-	var key [32]byte
-	key[0] = byte(seed)
+func noise(seed byte, size int) []byte {
 	data := make([]byte, size)
-	_, _ = rand.NewChaCha8(key).Read(data) // never fails
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data) // never fails
 	return data
 }
 
@@ -104,14 +102,20 @@ func (d *demo) download(context.Context) error {
 		files []sample
 	}{
 		{model, "model v1", "v1.0", []sample{
-			{"config.json", []byte(`{"hidden_size": 256}`), false}, tokenizer, {"model.safetensors", shared, true},
+			{"config.json", []byte(`{"hidden_size": 256}`), false},
+			tokenizer,
+			{"model.safetensors", shared, true},
 		}},
 		{model, "model main", hub.Main, []sample{
-			{"config.json", []byte(`{"hidden_size": 256, "rope": true}`), false}, tokenizer,
-			{"model.safetensors", shared, true}, {"adapters/math/adapter.safetensors", noise(2, 1<<20), true},
+			{"config.json", []byte(`{"hidden_size": 256, "rope": true}`), false},
+			tokenizer,
+			{"model.safetensors", shared, true},
+			{"adapters/math/adapter.safetensors", noise(2, 1<<20), true},
 		}},
 		{data, "dataset main", hub.Main, []sample{
-			{"README.md", []byte("# tiny\n"), false}, {"data/train-00000.parquet", noise(3, 2<<20), true}, {"data/empty.txt", nil, false},
+			{"README.md", []byte("# tiny\n"), false},
+			{"data/train-00000.parquet", noise(3, 2<<20), true},
+			{"data/empty.txt", nil, false},
 		}},
 	} {
 		sum := sha1.Sum([]byte(c.label)) //nolint:gosec // stands for a git commit
@@ -192,7 +196,7 @@ func (d *demo) command(ctx context.Context, who, cache string, args ...string) e
 	}
 	sub.Interactive = false
 	sub.Args = append([]string{"--no-progress"}, args...)
-	return sub.root().ExecuteContext(ctx)
+	return sub.root().ExecuteContext(ctx) //nolint:contextcheck // the commands take it from cobra
 }
 
 func (d *demo) push(ctx context.Context) error {

@@ -45,6 +45,9 @@ func (a *app) openCache(create bool) (*hfcache.Cache, error) {
 	return cache, err
 }
 
+// maxTries is how often a request is made that gets nowhere: some fifteen seconds of waiting, after which a person wants to be told. Everything can be resumed.
+const maxTries = 6
+
 // catalog opens the bucket. progress may be nil; throttle is called when the store asks to slow down.
 func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, error) {
 	where, err := config.ResolveRemote(a.remote, a.Env)
@@ -59,7 +62,7 @@ func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, er
 		return nil, err
 	}
 	logger := a.logger()
-	retrying := retrystore.New(raw, retrystore.Options{OnRetry: func(r retrystore.Retry) {
+	retrying := retrystore.New(raw, retrystore.Options{MaxTries: maxTries, OnRetry: func(r retrystore.Retry) {
 		logger.Debug("retrying", slog.String("op", r.Op), slog.String("key", r.Key), slog.Duration("wait", r.Wait), slog.Any("error", r.Err))
 		if failure, ok := errors.AsType[*store.Error](r.Err); ok && overloaded(failure.Code) && throttle != nil {
 			throttle()
@@ -164,7 +167,7 @@ type loggedSink struct {
 // Event logs what is worth a line and passes everything on.
 func (s loggedSink) Event(e event.Event) {
 	if e.Kind != event.ItemProgress {
-		s.log.LogAttrs(context.Background(), slog.LevelDebug, e.Kind.String(),
+		s.log.LogAttrs(context.Background(), slog.LevelDebug, "event", slog.String("kind", e.Kind.String()),
 			slog.String("item", e.Item), slog.String("repo", e.Repo), slog.Int64("bytes", e.Bytes), slog.Any("error", e.Err))
 	}
 	s.Sink.Event(e)

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -129,5 +130,5 @@ func (a *app) logger() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	_, noColor := a.Env("NO_COLOR")
-	return slog.New(tint.NewHandler(a.Stderr, &tint.Options{Level: slog.LevelDebug, NoColor: noColor || !ui.IsTerminal(a.Stderr)}))
+	return slog.New(tint.NewTextHandler(a.Stderr, &tint.Options{Level: slog.LevelDebug, NoColor: noColor || !ui.IsTerminal(a.Stderr)}))
 }

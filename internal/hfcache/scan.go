@@ -97,8 +97,10 @@ func (s *scan) repoEntry(entry fs.DirEntry) (hub.Repo, bool) {
 		s.problem(Problem{Path: name, Why: "it is not part of a Hub cache"})
 		return hub.Repo{}, false
 	case entry.Type()&fs.ModeSymlink != 0:
-		s.problem(Problem{Repo: id, Path: name, Lost: true,
-			Why: "the repository's folder is a link; move the folder into the cache, or set HF_HUB_CACHE to where it is"})
+		s.problem(Problem{
+			Repo: id, Path: name, Lost: true,
+			Why: "the repository's folder is a link; move the folder into the cache, or set HF_HUB_CACHE to where it is",
+		})
 		return hub.Repo{}, false
 	case !entry.IsDir():
 		s.problem(Problem{Repo: id, Path: name, Why: "it is named like a repository but is no folder"})

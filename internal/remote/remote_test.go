@@ -75,9 +75,9 @@ func newCatalog(t *testing.T) *remote.Catalog {
 	return &remote.Catalog{Store: s, Now: time.Now}
 }
 
-func put(t *testing.T, s store.Store, key, text string, o store.PutOptions) {
+func put(t *testing.T, s store.Store, key, text string) {
 	t.Helper()
-	if _, err := s.Put(t.Context(), key, io.NewSectionReader(strings.NewReader(text), 0, int64(len(text))), o); err != nil {
+	if _, err := s.Put(t.Context(), key, io.NewSectionReader(strings.NewReader(text), 0, int64(len(text))), store.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -91,8 +91,8 @@ func legacy(t *testing.T, c *remote.Catalog, m *manifest.Manifest, ref hub.Ref) 
 		t.Fatal(err)
 	}
 	repoKey := manifest.LegacyRepoKey(m.Repo)
-	put(t, c.Store, manifest.ManifestKey(repoKey, m.Commit), string(data), store.PutOptions{})
-	put(t, c.Store, manifest.RefKey(repoKey, ref), string(m.Commit), store.PutOptions{})
+	put(t, c.Store, manifest.ManifestKey(repoKey, m.Commit), string(data))
+	put(t, c.Store, manifest.RefKey(repoKey, ref), string(m.Commit))
 }
 
 func trustAll(_ context.Context, m *manifest.Manifest) (*manifest.Manifest, error) { return m, nil }
@@ -286,9 +286,9 @@ func TestWrongClockCannotFreezeARef(t *testing.T) {
 func TestDamagedObjects(t *testing.T) {
 	c := newCatalog(t)
 	key := manifest.ManifestKey("org__name", commit("a"))
-	put(t, c.Store, key, `{"repo": "org/name", "revis`, store.PutOptions{})
-	put(t, c.Store, "refs/org__name/main", "not a commit", store.PutOptions{})
-	put(t, c.Store, "refs/org__name/big", strings.Repeat("a", 4096), store.PutOptions{})
+	put(t, c.Store, key, `{"repo": "org/name", "revis`)
+	put(t, c.Store, "refs/org__name/main", "not a commit")
+	put(t, c.Store, "refs/org__name/big", strings.Repeat("a", 4096))
 	idx, err := c.Lookup(t.Context(),
 		[]manifest.Key{{Repo: model, Commit: commit("a")}, {Repo: model, Commit: commit("b")}},
 		[]remote.RefKey{{Repo: model, Name: "main"}, {Repo: model, Name: "big"}, {Repo: model, Name: "gone"}})
@@ -321,7 +321,7 @@ func TestPresence(t *testing.T) {
 			c := newCatalog(t)
 			counter := &counting{Store: c.Store, count: map[string]int{}}
 			for i := range test.inBucket {
-				put(t, c.Store, manifest.BlobKey(blobOf(fmt.Sprint("other", i)).Blob), "", store.PutOptions{})
+				put(t, c.Store, manifest.BlobKey(blobOf(fmt.Sprint("other", i)).Blob), "")
 			}
 			sizes, want := map[hub.BlobID]int64{}, map[hub.BlobID]bool{}
 			for i := range test.asked {
@@ -330,10 +330,10 @@ func TestPresence(t *testing.T) {
 				sizes[f.Blob] = f.Size
 				switch i % 3 {
 				case 0:
-					put(t, c.Store, manifest.BlobKey(f.Blob), text, store.PutOptions{})
+					put(t, c.Store, manifest.BlobKey(f.Blob), text)
 					want[f.Blob] = true
 				case 1:
-					put(t, c.Store, manifest.BlobKey(f.Blob), "wrong size", store.PutOptions{})
+					put(t, c.Store, manifest.BlobKey(f.Blob), "wrong size")
 				}
 			}
 			c.Store = counter
@@ -362,7 +362,7 @@ func TestFindCommitAndFollow(t *testing.T) {
 	if diff := cmp.Diff([]hub.Commit{commit("a")}, found); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	put(t, c.Store, "refs/org__name/main", string(commit("b")), store.PutOptions{})
+	put(t, c.Store, "refs/org__name/main", string(commit("b")))
 	var names []remote.RefObject
 	for object, err := range c.RefNames(t.Context()) {
 		if err != nil {
