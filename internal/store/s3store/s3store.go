@@ -51,6 +51,20 @@ type Credentials struct {
 	Chain bool
 }
 
+// String says who without saying the secret.
+func (c Credentials) String() string {
+	switch {
+	case c.AccessKey != "":
+		return "key " + c.AccessKey
+	case c.Chain:
+		return "chain"
+	}
+	return "nobody"
+}
+
+// GoString is String, for %#v.
+func (c Credentials) GoString() string { return c.String() }
+
 // Addressing is where a bucket's name stands in a URL.
 type Addressing int
 
@@ -285,7 +299,7 @@ func newRedactor(c Credentials) *strings.Replacer {
 
 // String returns the bucket as an s3: URL.
 func (s *Store) String() string {
-	return (&url.URL{Scheme: "s3", Host: s.bucket, Path: "/" + strings.TrimSuffix(s.prefix, "/")}).String()
+	return (&url.URL{Scheme: "s3", Host: s.bucket, Path: strings.TrimSuffix(s.prefix, "/")}).String()
 }
 
 // begin checks what every operation on a key checks, and prepares the context of its requests.
