@@ -73,6 +73,13 @@ func TestResolveRemote(t *testing.T) {
 			config.Remote{Kind: config.S3, Bucket: "bucket", Endpoint: b2, Region: "one", Origin: "--remote"},
 		},
 		{
+			"the endpoint's region before that of AWS", "s3://bucket",
+			vars{"AWS_REGION": "two", "B2_ENDPOINT": "https://s3.us-west-004.backblazeb2.com"},
+			config.Remote{
+				Kind: config.S3, Bucket: "bucket", Endpoint: "https://s3.us-west-004.backblazeb2.com", Region: "us-west-004", Origin: "--remote",
+			},
+		},
+		{
 			"the region of AWS before its default", "s3://bucket",
 			vars{"AWS_REGION": "two", "AWS_DEFAULT_REGION": "three"},
 			config.Remote{Kind: config.S3, Bucket: "bucket", Region: "two", Origin: "--remote"},

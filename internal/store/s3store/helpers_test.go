@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
@@ -189,6 +190,7 @@ func bubble(t *testing.T, o s3store.Options, answer http.HandlerFunc) *s3store.S
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
+		time.Sleep(time.Second) // The server lingers over the connection of a client that was cut off. The clock is the bubble's.
 	})
 	o.Endpoint, o.Bucket, o.Region = "http://service.test", "bucket", "us-east-1"
 	o.Credentials = s3store.Credentials{AccessKey: accessKey, SecretKey: secretKey}
