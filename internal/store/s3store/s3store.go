@@ -102,11 +102,13 @@ type Store struct {
 	secrets      *strings.Replacer
 	answer       time.Duration
 	noConditions atomic.Bool
+	clock        *clock
 }
 
 var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Multipart = (*Store)(nil)
+	_ store.Clocked   = (*Store)(nil)
 )
 
 func badConfig(format string, args ...any) error {
@@ -138,6 +140,7 @@ func Open(o Options) (*Store, error) {
 	defaults(&o, endpoint)
 	creds := newCredentials(o.Credentials)
 	base := strings.TrimSuffix(endpoint.Path, "/")
+	var theirs clock
 	core, err := minio.NewCore(endpoint.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       endpoint.Scheme == "https",
@@ -145,13 +148,13 @@ func Open(o Options) (*Store, error) {
 		BucketLookup: lookup(o, endpoint),
 		MaxRetries:   1,
 		Transport: &transport{
-			base: o.Transport, agent: o.Agent, path: base, region: o.Region, creds: creds, stall: o.StallTimeout,
+			base: o.Transport, agent: o.Agent, path: base, region: o.Region, creds: creds, stall: o.StallTimeout, clock: &theirs,
 		},
 	})
 	if err != nil {
 		return nil, badConfig("endpoint %s: %w", endpoint.Redacted(), err)
 	}
-	s := &Store{core: *core, bucket: o.Bucket, prefix: prefix, secrets: newRedactor(o.Credentials), answer: o.AnswerTimeout}
+	s := &Store{core: *core, bucket: o.Bucket, prefix: prefix, secrets: newRedactor(o.Credentials), answer: o.AnswerTimeout, clock: &theirs}
 	s.noConditions.Store(o.NoConditions)
 	return s, nil
 }

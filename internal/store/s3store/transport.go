@@ -54,6 +54,7 @@ type transport struct {
 	region string
 	creds  *credentials.Credentials
 	stall  time.Duration
+	clock  *clock
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -90,6 +91,7 @@ func (t *transport) send(req *http.Request, c *call, w *watch) (*http.Response, 
 		return nil, err
 	}
 	c.note(resp.Header)
+	t.clock.hear(c.date)
 	if resp, err = t.follow(req, resp, c); err != nil {
 		return nil, err
 	}
