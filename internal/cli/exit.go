@@ -114,6 +114,8 @@ func explanations() []explanation {
 		{isType[*engine.CollisionError], exitSome, "put the cache on a file system that tells upper and lower case apart, or pull fewer files with --include"},
 		{is(remote.ErrNotFound), exitNotFound, "hf-cache-sync list --remote shows what the bucket has"},
 		{isType[*remote.WrongBodyError], exitDamaged, "another repository was pushed under the same key by the Python tool; push this one again with hf-cache-sync"},
+		{is(store.ErrNotObject), exitUsage, "the bucket's folder holds a link or a special file where an object should be; look at it and remove it"},
+		{isType[*engine.DamagedError], exitDamaged, "push it again from a machine whose copy is good"},
 		{isType[*hub.MismatchError], exitDamaged, "push it again from a machine whose copy is good"},
 		{is(manifest.ErrInvalid), exitDamaged, "the object is not what any version writes; look at it, remove it from the bucket and push again"},
 		{is(hub.ErrRepo, hub.ErrRef, hub.ErrCommit), exitUsage, "a repository is org/name, datasets/org/name, spaces/org/name or hf://…@revision"},

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
@@ -44,7 +43,7 @@ func failureCode(failures []engine.Failure) int {
 		if f.Harmless {
 			continue
 		}
-		if _, mismatch := errors.AsType[*hub.MismatchError](f.Err); mismatch {
+		if explain(f.Err).code == exitDamaged {
 			return exitDamaged
 		}
 		code = exitSome

@@ -68,6 +68,9 @@ func (r *pullRun) copyRange(ctx context.Context, f manifest.File, rng store.Rang
 	defer r.shared().release()
 	key := manifest.BlobKey(f.Blob)
 	body, info, err := r.store().Get(ctx, key, rng)
+	if errors.Is(err, store.ErrBadRange) {
+		return &DamagedError{key, fmt.Errorf("it is shorter than the %d bytes that were announced", f.Size)}
+	}
 	if err != nil {
 		return err
 	}

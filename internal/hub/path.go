@@ -39,7 +39,7 @@ func badPath(s string) string {
 		return "it is empty"
 	case len(s) > maxPath:
 		return fmt.Sprintf("it is longer than %d bytes", maxPath)
-	case !utf8.ValidString(s):
+	case !utf8.ValidString(s) || strings.ContainsRune(s, utf8.RuneError): // the second is what a JSON decoder makes of the first
 		return "it is not valid UTF-8"
 	case strings.HasPrefix(s, "/"):
 		return "it is absolute"

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -93,10 +94,13 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, policy PullPolicy) {
 	p.Refs = append(p.Refs, wanted)
 }
 
-// Bytes is how much has to be fetched.
+// Bytes is how much has to be fetched. Sizes that a manifest made up can add up to more than there are numbers; then it is the largest number.
 func (p *Pull) Bytes() int64 {
 	var sum int64
 	for _, f := range p.Blobs {
+		if sum > math.MaxInt64-f.Size {
+			return math.MaxInt64
+		}
 		sum += f.Size
 	}
 	return sum

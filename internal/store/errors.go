@@ -15,6 +15,7 @@ var (
 	ErrUnsupported = errors.New("not supported by this store")
 	ErrNoSpace     = errors.New("no space left")
 	ErrBadRange    = errors.New("range not satisfiable")
+	ErrNotObject   = errors.New("not an object") // what stands under the key is something else: a link that leads out of the folder, a pipe
 	ErrBadDigest   = errors.New("content does not match its checksum")
 )
 

@@ -40,7 +40,7 @@ func kindOf(err error) error {
 	case errors.Is(err, errNotDir), errors.Is(err, errIsDir):
 		return store.ErrUnsupported
 	case errors.Is(err, errNotRegular):
-		return store.ErrBadConfig
+		return store.ErrNotObject
 	case errors.Is(err, fs.ErrNotExist):
 		return store.ErrNotFound
 	case errors.Is(err, fs.ErrPermission):
@@ -49,7 +49,7 @@ func kindOf(err error) error {
 		return kindOfErrno(errno)
 	case errors.As(err, &pathErr):
 		// Not from the system: os.Root refused to leave the folder.
-		return store.ErrBadConfig
+		return store.ErrNotObject
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package retrystore_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -148,5 +149,52 @@ func abort(t *testing.T, r *rig, u store.Upload) {
 	t.Helper()
 	if err := r.plain.(store.Multipart).Abort(t.Context(), u); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// asS3 gives objects made of parts the ETag that S3 gives them.
+type asS3 struct {
+	store.Store
+	store.Multipart
+	etag string
+}
+
+func (a asS3) Stat(ctx context.Context, key string) (store.Info, error) {
+	info, err := a.Store.Stat(ctx, key)
+	info.ETag = a.etag
+	return info, err
+}
+
+func (a asS3) String() string { return a.Store.String() }
+
+func TestCompleteComparesETags(t *testing.T) {
+	// Of one part with the MD5 of "part": printf part | md5sum | xxd -r -p | md5sum.
+	const digest, etag = "f4c9385f1902f7334b00b9b4ecd164de", "1819d1a8700e59901a48215b8577ac07-1"
+	for _, tc := range []struct {
+		name, etag, part string
+		kind             error
+	}{
+		{"ours", etag, digest, nil},
+		{"another's", "2819d1a8700e59901a48215b8577ac07-1", digest, store.ErrNotFound},
+		{"another's, whole", "f4c9385f1902f7334b00b9b4ecd164de", digest, store.ErrNotFound},
+		{"of parts without digests", etag, "opaque", nil},
+		{"named otherwise", "opaque", digest, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				files := openFiles(t)
+				script := new(faultstore.Script)
+				script.Add(fault("complete upload", 1))
+				s := retrystore.New(faultstore.New(asS3{files, files.(store.Multipart), tc.etag}, script), retrystore.Options{})
+				if _, err := files.Put(t.Context(), "k", section("part"), store.PutOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				gone := store.Upload{Key: "k", ID: "GONE"}
+				_, err := s.(store.Multipart).Complete(t.Context(), gone, []store.Part{{Number: 1, Size: 4, ETag: tc.part}})
+				if (err == nil) != (tc.kind == nil) || !errors.Is(err, tc.kind) {
+					t.Errorf("complete: %v, want %v", err, tc.kind)
+				}
+			})
+		})
 	}
 }

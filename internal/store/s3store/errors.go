@@ -93,7 +93,7 @@ func kindOfCode(code string) error {
 		return store.ErrNotFound
 	case minio.AccessDenied, minio.InvalidAccessKeyID, minio.SignatureDoesNotMatch, minio.RequestTimeTooSkewed, minio.AllAccessDisabled,
 		"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidSecurity", "NotSignedUp", "AccountProblem",
-		"UnauthorizedAccess", "Unauthorized", "Forbidden", "AccessForbidden":
+		"UnauthorizedAccess", "Unauthorized", "Forbidden", "AccessForbidden", "XAdminUserNotFound":
 		return store.ErrDenied
 	case minio.NoSuchBucket, minio.InvalidBucketName, "PermanentRedirect", "TemporaryRedirect", "Redirect",
 		minio.AuthorizationHeaderMalformed, minio.InvalidRegion, "IllegalLocationConstraintException":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -47,10 +48,12 @@ func newService(t *testing.T, secure bool, answer http.HandlerFunc) *service {
 		s.mu.Unlock()
 		answer(w, r)
 	})
+	s.Server = httptest.NewUnstartedServer(handler)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // Some clients are to turn away.
 	if secure {
-		s.Server = httptest.NewTLSServer(handler)
+		s.StartTLS()
 	} else {
-		s.Server = httptest.NewServer(handler)
+		s.Start()
 	}
 	t.Cleanup(s.Close)
 	return s

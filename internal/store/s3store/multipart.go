@@ -3,6 +3,7 @@ package s3store
 import (
 	"cmp"
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -74,9 +75,7 @@ func (s *Store) Complete(ctx context.Context, u store.Upload, parts []store.Part
 		info.Size += p.Size
 	}
 	up, err := s.core.CompleteMultipartUpload(ctx, s.bucket, s.prefix+u.Key, u.ID, list, minio.PutObjectOptions{})
-	var resp minio.ErrorResponse
-	if errors.As(err, &resp) && resp.Code == "" && resp.StatusCode == 0 {
-		// A success that does not name the bucket, which the library takes for a failure that does not name itself: the object tells.
+	if saysNothing(err) {
 		truth, statErr := s.Stat(ctx, u.Key)
 		if statErr == nil && truth.Size == info.Size {
 			return truth, nil
@@ -88,6 +87,17 @@ func (s *Store) Complete(ctx context.Context, u store.Upload, parts []store.Part
 	}
 	info.ETag, info.Modified = up.ETag, c.date
 	return info, nil
+}
+
+// saysNothing tells an answer of status 200 that is neither the success nor the failure that the library can read, such as a success that
+// does not name the bucket. The object tells what it was.
+func saysNothing(err error) bool {
+	var resp minio.ErrorResponse
+	if errors.As(err, &resp) {
+		return resp.Code == "" || strings.HasPrefix(resp.Code, "200")
+	}
+	var odd xml.UnmarshalError
+	return errors.As(err, &odd)
 }
 
 // Abort throws an upload away.
