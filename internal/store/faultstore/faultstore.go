@@ -187,8 +187,7 @@ func (f *Fault) fail(c Call) error {
 	if kind == nil {
 		kind = store.ErrUnavailable
 	}
-	var se *store.Error
-	if errors.As(kind, &se) {
+	if se, ok := errors.AsType[*store.Error](kind); ok {
 		// A script's error may serve many calls.
 		own := *se
 		own.Op, own.Key = c.Op, c.Key
@@ -196,7 +195,7 @@ func (f *Fault) fail(c Call) error {
 	}
 	for _, known := range []error{
 		store.ErrNotFound, store.ErrExists, store.ErrDenied, store.ErrBadConfig, store.ErrUnavailable, store.ErrUnsupported, store.ErrNoSpace,
-		store.ErrBadRange, store.ErrBadDigest,
+		store.ErrBadRange, store.ErrNotObject, store.ErrBadDigest,
 	} {
 		if errors.Is(kind, known) {
 			return &store.Error{Op: c.Op, Key: c.Key, Kind: known, Err: fmt.Errorf("as scripted: %w", kind)}

@@ -21,8 +21,7 @@ func wrap(op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var done *store.Error
-	if errors.As(err, &done) {
+	if done, ok := errors.AsType[*store.Error](err); ok {
 		return done
 	}
 	return &store.Error{Op: op, Key: key, Kind: kindOf(err), Err: err}

@@ -46,6 +46,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -134,7 +135,7 @@ func (s *Store) root() (*os.Root, error) { return os.OpenRoot(s.dir) }
 func (s *Store) writableRoot() (*os.Root, error) {
 	root, err := s.root()
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(s.dir, dirMode); err != nil { //nolint:gosec // The umask decides who shares the bucket.
+		if err = os.MkdirAll(s.dir, dirMode); err != nil {
 			return nil, err
 		}
 		root, err = s.root()
@@ -190,6 +191,23 @@ func (s *Store) check(ctx context.Context, op, key string) error {
 		return &store.Error{Op: op, Key: key, Err: err}
 	}
 	return nil
+}
+
+// nameable reports whether a key that keeps the contract can be a path.
+func nameable(key string) bool { return runtime.GOOS != "windows" || plainOnWindows(key) }
+
+// plainOnWindows refuses keys with characters that have a meaning in a path of Windows, the names of
+// devices, and names that end in what Windows would drop.
+func plainOnWindows(key string) bool {
+	if strings.ContainsAny(key, `\<>:"|?*`) || !filepath.IsLocal(filepath.FromSlash(key)) {
+		return false
+	}
+	for elem := range strings.SplitSeq(key, "/") {
+		if strings.TrimRight(elem, ". ") != elem {
+			return false
+		}
+	}
+	return true
 }
 
 // mkdirAll makes a folder and its parents, and makes the new ones durable.

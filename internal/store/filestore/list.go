@@ -141,7 +141,7 @@ func (l *lister) describe(sub *os.Root, dir string, n name) (store.Info, bool, e
 	key := dir + n.text
 	if n.link {
 		info, err := statObject(l.root, key)
-		return info, err == nil, nil //nolint:nilerr // A link that leads to no object is none.
+		return info, err == nil, nil
 	}
 	fi, err := sub.Lstat(n.text)
 	switch {

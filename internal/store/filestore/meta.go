@@ -66,7 +66,7 @@ func readSidecar(root *os.Root, key string) (*sidecar, error) {
 	}
 	var sc sidecar
 	if json.Unmarshal(data, &sc) != nil || sc.Key != key {
-		return nil, nil //nolint:nilnil // As above.
+		return nil, nil //nolint:nilnil,nilerr // As above.
 	}
 	return &sc, nil
 }

@@ -260,8 +260,12 @@ func removeEmptyParents(root *os.Root, key string) error {
 
 // wrapWrite is wrap for an operation that does not look for its key: what it misses is a folder that vanished under it.
 func wrapWrite(op, key string, err error) error {
-	if err = wrap(op, key, err); errors.Is(err, store.ErrNotFound) && errors.Is(err, fs.ErrNotExist) {
-		return &store.Error{Op: op, Key: key, Kind: store.ErrUnavailable, Err: fmt.Errorf("the bucket's folder is changing: %w", err)}
+	if err == nil {
+		return nil
+	}
+	err = wrap(op, key, err)
+	if se, ok := errors.AsType[*store.Error](err); ok && errors.Is(se.Kind, store.ErrNotFound) && !errors.Is(err, errNoUpload) {
+		return &store.Error{Op: op, Key: key, Kind: store.ErrUnavailable, Err: fmt.Errorf("the bucket's folder is changing: %w", se.Err)}
 	}
 	return err
 }

@@ -23,9 +23,6 @@ func inode(fi fs.FileInfo) uint64 {
 	return 0
 }
 
-// nameable reports whether a key can be a path. CheckKey has refused what cannot be one here.
-func nameable(string) bool { return true }
-
 func kindOfErrno(errno syscall.Errno) error {
 	switch errno { //nolint:exhaustive // The rest is none of the contract's kinds.
 	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG:
@@ -37,6 +34,8 @@ func kindOfErrno(errno syscall.Errno) error {
 		return store.ErrUnavailable
 	case unix.ENAMETOOLONG, unix.EILSEQ:
 		return store.ErrUnsupported
+	case unix.ELOOP:
+		return store.ErrNotObject
 	}
 	return nil
 }
@@ -68,7 +67,7 @@ func syncDir(root *os.Root, dir string) (err error) {
 // tryLock takes the exclusive lock of an open file, or reports that another holds it. Closing the file gives it back.
 func tryLock(f *os.File) (bool, error) {
 	for {
-		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err { //nolint:errorlint // A bare errno.
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
 		case nil:
 			return true, nil
 		case unix.EINTR:

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/windows"
@@ -17,19 +15,6 @@ const openFlags = os.O_RDONLY
 
 // inode is unknown without opening the file.
 func inode(fs.FileInfo) uint64 { return 0 }
-
-// nameable refuses characters that have a meaning in a path, device names, and trailing dots and spaces, which the system would drop.
-func nameable(key string) bool {
-	if strings.ContainsAny(key, `\<>:"|?*`) || !filepath.IsLocal(filepath.FromSlash(key)) {
-		return false
-	}
-	for elem := range strings.SplitSeq(key, "/") {
-		if strings.TrimRight(elem, ". ") != elem {
-			return false
-		}
-	}
-	return true
-}
 
 func kindOfErrno(errno syscall.Errno) error {
 	switch errno {

@@ -47,14 +47,19 @@ func TestBodyGoesOn(t *testing.T) {
 		{"twice", store.Range{}, []faultstore.Fault{cut(4), cut(3)}, data, []store.Range{{Offset: 4, Length: 6}, {Offset: 7, Length: 3}}},
 		{"after its last byte", store.Range{}, []faultstore.Fault{cut(10)}, data, nil},
 		{
-			"in a range", store.Range{Offset: 2, Length: 5},
-			[]faultstore.Fault{cut(1), cut(1)}, "23456", []store.Range{{Offset: 3, Length: 4}, {Offset: 4, Length: 3}},
+			"in a range",
+			store.Range{Offset: 2, Length: 5},
+			[]faultstore.Fault{cut(1), cut(1)},
+			"23456",
+			[]store.Range{{Offset: 3, Length: 4}, {Offset: 4, Length: 3}},
 		},
 		{"in an open range", store.Range{Offset: 8}, []faultstore.Fault{cut(1)}, "89", []store.Range{{Offset: 9, Length: 1}}},
 		{"in a range beyond the end", store.Range{Offset: 8, Length: 99}, []faultstore.Fault{cut(1)}, "89", []store.Range{{Offset: 9, Length: 1}}},
 		{
-			"with a failure to open", store.Range{},
-			[]faultstore.Fault{cut(4), fault("get", 2)}, data,
+			"with a failure to open",
+			store.Range{},
+			[]faultstore.Fault{cut(4), fault("get", 2)},
+			data,
 			[]store.Range{{Offset: 4, Length: 6}, {Offset: 4, Length: 6}, {Offset: 4, Length: 6}},
 		},
 	} {

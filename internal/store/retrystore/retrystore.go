@@ -131,7 +131,7 @@ func (p *patience) wait(ctx context.Context, failure error) error {
 	var se *store.Error
 	if errors.As(failure, &se) && se.RetryAfter > 0 {
 		asked := time.Duration(se.RetryAfter) * time.Second
-		wait = max(wait, asked+rand.N(asked/4+1)) // All who were turned away together should not come back together.
+		wait = max(wait, asked+rand.N(asked/4+1)) //nolint:gosec // Jitter is no secret: all who were turned away together should not come back together.
 	}
 	if p.waited += wait; p.waited > p.s.o.MaxWait {
 		return failure
@@ -279,8 +279,8 @@ func equal(a, b io.Reader) (bool, error) {
 		if !bytes.Equal(bufA[:n], bufB[:n]) {
 			return false, nil
 		}
-		if err != nil {
-			return true, nil
+		if err != nil { // both are at their end
+			return true, nil //nolint:nilerr // the end is what was looked for
 		}
 	}
 }

@@ -114,8 +114,7 @@ func TestOddHeaders(t *testing.T) {
 func TestRedirect(t *testing.T) {
 	const object = "0123456789"
 	const signature = "X-Amz-Signature=0a1b2c3d"
-	var cdn *service
-	cdn = newService(t, false, func(w http.ResponseWriter, r *http.Request) {
+	cdn := newService(t, false, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.URL.RawQuery, signature) {
 			http.Error(w, "no signature", http.StatusForbidden)
 			return

@@ -20,8 +20,7 @@ import (
 
 // fail makes a store error of what the library or the network said.
 func (s *Store) fail(ctx context.Context, c *call, err error) error {
-	var done *store.Error
-	if errors.As(err, &done) {
+	if done, ok := errors.AsType[*store.Error](err); ok {
 		return done
 	}
 	e := &store.Error{Op: c.op, Key: c.key}
@@ -30,12 +29,10 @@ func (s *Store) fail(ctx context.Context, c *call, err error) error {
 		e.Err = cause
 		return e
 	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // The URL says nothing that the key does not, and has a query.
 	}
-	var resp minio.ErrorResponse
-	if errors.As(err, &resp) {
+	if resp, ok := errors.AsType[minio.ErrorResponse](err); ok {
 		s.explain(e, resp)
 	} else {
 		e.Kind, e.Err = kindOf(err), err

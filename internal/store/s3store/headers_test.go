@@ -166,13 +166,19 @@ func TestURLs(t *testing.T) {
 	}{
 		{"aws", s3store.Options{Region: "eu-north-1"}, "https://bucket.s3.dualstack.eu-north-1.amazonaws.com/a%20b/k%401"},
 		{"b2", s3store.Options{Endpoint: "https://s3.us-west-004.backblazeb2.com"}, "https://bucket.s3.us-west-004.backblazeb2.com/a%20b/k%401"},
-		{"b2 by path", s3store.Options{Endpoint: "https://s3.us-west-004.backblazeb2.com/", Addressing: s3store.AddressPath},
-			"https://s3.us-west-004.backblazeb2.com/bucket/a%20b/k%401"},
+		{
+			"b2 by path",
+			s3store.Options{Endpoint: "https://s3.us-west-004.backblazeb2.com/", Addressing: s3store.AddressPath},
+			"https://s3.us-west-004.backblazeb2.com/bucket/a%20b/k%401",
+		},
 		{"r2", s3store.Options{Endpoint: "https://account.r2.cloudflarestorage.com"}, "https://account.r2.cloudflarestorage.com/bucket/a%20b/k%401"},
 		{"address", s3store.Options{Endpoint: "http://127.0.0.1:9000"}, "http://127.0.0.1:9000/bucket/a%20b/k%401"},
 		{"own", s3store.Options{Endpoint: "https://minio.example.com", Prefix: "/team x/"}, "https://minio.example.com/bucket/team%20x/a%20b/k%401"},
-		{"own by host", s3store.Options{Endpoint: "https://minio.example.com", Addressing: s3store.AddressVirtual},
-			"https://bucket.minio.example.com/a%20b/k%401"},
+		{
+			"own by host",
+			s3store.Options{Endpoint: "https://minio.example.com", Addressing: s3store.AddressVirtual},
+			"https://bucket.minio.example.com/a%20b/k%401",
+		},
 		{"path in the endpoint", s3store.Options{Endpoint: "https://s3.hf.co/name%20space/"}, "https://s3.hf.co/name%20space/bucket/a%20b/k%401"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -181,7 +181,7 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 func bubble(t *testing.T, o s3store.Options, answer http.HandlerFunc) *s3store.Store {
 	t.Helper()
 	network := newPipes()
-	server := &http.Server{Handler: answer} //nolint:gosec // It serves one client, in this process.
+	server := &http.Server{Handler: answer}
 	done := make(chan error)
 	go func() { done <- server.Serve(network) }()
 	transport := &http.Transport{DialContext: network.dial, DisableCompression: true}

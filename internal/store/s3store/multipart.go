@@ -92,8 +92,7 @@ func (s *Store) Complete(ctx context.Context, u store.Upload, parts []store.Part
 // saysNothing tells an answer of status 200 that is neither the success nor the failure that the library can read, such as a success that
 // does not name the bucket. The object tells what it was.
 func saysNothing(err error) bool {
-	var resp minio.ErrorResponse
-	if errors.As(err, &resp) {
+	if resp, ok := errors.AsType[minio.ErrorResponse](err); ok {
 		return resp.Code == "" || strings.HasPrefix(resp.Code, "200")
 	}
 	var odd xml.UnmarshalError

@@ -170,8 +170,7 @@ func parseEndpoint(o Options) (*url.URL, error) {
 	u, err := url.Parse(o.Endpoint)
 	switch {
 	case err != nil:
-		var ue *url.Error
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err // The URL may hold a password.
 		}
 		return nil, badConfig("the endpoint is no URL: %w", err)

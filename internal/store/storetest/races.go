@@ -100,10 +100,10 @@ func testIfMatchRace(t *testing.T, e env) {
 	if e.o.NoConditions || e.o.RacyMatch {
 		return
 	}
-	// Each adds its letter to what it read, and tries again when another was quicker: no letter may be lost.
+	// Each adds its digit to what it read, and tries again when another was quicker: no digit may be lost.
 	const key = "refs/counter"
 	e.put(t, key, ".", store.PutOptions{})
-	add := func(letter string) error {
+	add := func(digit string) error {
 		for {
 			rc, info, err := e.Get(t.Context(), key, store.Range{})
 			if err != nil {
@@ -113,7 +113,7 @@ func testIfMatchRace(t *testing.T, e env) {
 			if err = errors.Join(err, rc.Close()); err != nil {
 				return err
 			}
-			_, err = e.Put(t.Context(), key, section(string(data)+letter), store.PutOptions{IfMatch: info.ETag})
+			_, err = e.Put(t.Context(), key, section(string(data)+digit), store.PutOptions{IfMatch: info.ETag})
 			if !errors.Is(err, store.ErrExists) {
 				return err
 			}
@@ -122,7 +122,7 @@ func testIfMatchRace(t *testing.T, e env) {
 	var wg sync.WaitGroup
 	for i := range contenders {
 		wg.Go(func() {
-			if err := add(string(rune('a' + i))); err != nil {
+			if err := add(letter(i)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -130,8 +130,8 @@ func testIfMatchRace(t *testing.T, e env) {
 	wg.Wait()
 	got, _ := e.get(t, key, store.Range{})
 	for i := range contenders {
-		if letter := string(rune('a' + i)); strings.Count(got, letter) != 1 {
-			t.Errorf("%q has not one %s", got, letter)
+		if digit := letter(i); strings.Count(got, digit) != 1 {
+			t.Errorf("%q has not one %s", got, digit)
 		}
 	}
 }
@@ -303,3 +303,6 @@ func testReadBesideReplace(t *testing.T, e env) {
 		t.Errorf("%s, want what was there when it was opened", abridged(string(got)))
 	}
 }
+
+// letter is one of the alphabet, by its place.
+func letter(i int) string { return "abcdefghijklmnopqrstuvwxyz"[i : i+1] }
