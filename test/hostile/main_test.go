@@ -73,6 +73,13 @@ func (s *sandbox) onServer(t *testing.T) {
 // secretOutside is the path of the file outside with the secret.
 func (s *sandbox) secretOutside() string { return filepath.Join(s.outside, "secret") }
 
+// elsewhere is another machine: the same bucket, and a cache that is empty.
+func (s *sandbox) elsewhere() *sandbox {
+	other := *s
+	other.cache = filepath.Join(s.dir, "elsewhere", "hub")
+	return &other
+}
+
 // pull runs a command that may change the cache and nothing else.
 func (s *sandbox) pull(t *testing.T, args ...string) testenv.Result {
 	t.Helper()
@@ -111,7 +118,7 @@ func (s *sandbox) run(t *testing.T, target string, args ...string) testenv.Resul
 		return tree
 	}
 	before := rest()
-	result := s.remote.TrySync(t, filepath.Join(s.dir, "home"), args...)
+	result := s.remote.TrySync(t, filepath.Dir(s.cache), args...)
 	if diff := cmp.Diff(before, rest()); diff != "" {
 		t.Errorf("something else was changed (-before +after):\n%s", diff)
 	}

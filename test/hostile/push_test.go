@@ -121,7 +121,8 @@ type pushCase struct {
 	missing []string
 	// noRef says that the ref must not be written, though all files are there.
 	noRef bool
-	// noTree says that the listing could not be read.
+	// noTree says that the listing could not be read, so that nobody knows
+	// whether the snapshot is whole.
 	noTree bool
 }
 
@@ -198,8 +199,14 @@ func pushCases() map[string]pushCase {
 		"blob links outside":    {spoil: link("OUTSIDE/secret", "blobs/"+weights.ID()), code: 3, stderr: []string{weights.ID(), "outside"}, missing: []string{weights.Path}},
 		"blob links to nothing": {spoil: link("../../blobs/01/"+xetHash(), "blobs/"+weights.ID()), stderr: []string{weights.ID()}, missing: []string{weights.Path}},
 		"blob is a pipe":        {spoil: pipe("blobs/" + weights.ID()), stderr: []string{weights.ID()}, missing: []string{weights.Path}},
-		"blob is a folder":      {spoil: file("blobs/"+weights.ID()+"/x", []byte(secret)), stderr: []string{weights.ID()}, missing: []string{weights.Path}},
-		"blobs link outside":    {spoil: move("blobs"), code: 3, stderr: []string{"blobs"}, missing: everything},
+		"blob is a folder": {spoil: func(t *testing.T, _ *sandbox, repo string) {
+			t.Helper()
+			if err := os.Remove(in(repo, "blobs", weights.ID())); err != nil {
+				t.Fatal(err)
+			}
+			testenv.WriteFile(t, in(repo, "blobs", weights.ID(), "x"), []byte(secret))
+		}, stderr: []string{weights.ID()}, missing: []string{weights.Path}},
+		"blobs link outside": {spoil: move("blobs"), code: 3, stderr: []string{"blobs"}, missing: everything},
 
 		// Refs.
 		"ref is junk":           {spoil: file("refs/main", []byte("junk")), stderr: []string{"refs/main"}, noRef: true},
@@ -222,12 +229,13 @@ func pushCases() map[string]pushCase {
 		"tree is a pipe": {spoil: pipe("trees/" + r.Commit + ".json"), stderr: []string{"trees/"}, noTree: true},
 		"tree is too large": {spoil: func(t *testing.T, _ *sandbox, repo string) {
 			t.Helper()
-			if err := os.Truncate(in(repo, "trees", r.Commit+".json"), 1<<40); err != nil {
+			if err := os.Truncate(in(repo, "trees", r.Commit+".json"), 128<<20+1); err != nil {
 				t.Fatal(err)
 			}
 		}, stderr: []string{"trees/"}, noTree: true},
 		"no_exist climbs":        {spoil: file(".no_exist/"+r.Commit+`/a\b`, nil), code: 3, stderr: []string{`a\b`}},
-		"no_exist links outside": {spoil: move("trees"), noTree: true, code: 3, stderr: []string{"trees"}},
+		"trees link outside":     {spoil: move("trees"), noTree: true, stderr: []string{"trees"}},
+		"no_exist links outside": {spoil: link("OUTSIDE/folder", ".no_exist"), code: 3, stderr: []string{".no_exist"}},
 	}
 }
 
@@ -263,13 +271,25 @@ func TestPush(t *testing.T) {
 			}
 
 			// Another machine gets what is there, and what it gets is right.
-			outcome{code: 0}.check(t, s.pull(t, "pull", "datasets/zeta/good", "--cache-dir", filepath.Join(s.cache, "elsewhere")))
-			good.Compare(t, filepath.Join(s.cache, "elsewhere"))
-			if len(want.Files) == 0 {
-				return
+			other := s.elsewhere()
+			testenv.Mkdir(t, other.cache)
+			outcome{code: 0}.check(t, other.pull(t, "pull", "datasets/zeta/good"))
+			good.Compare(t, other.cache)
+			if len(want.Files) > 0 {
+				got = other.pull(t, "pull", r.Repo, "-r", r.Commit)
+				outcome{code: 0}.check(t, got)
+				want.Compare(t, other.cache)
+				said := "offline: ready"
+				switch {
+				case c.noTree:
+					said = "offline: unknown"
+				case len(c.missing) > 0:
+					said = fmt.Sprintf("offline: partial (%d of %d files)", len(want.Files), len(r.Files))
+				}
+				if !strings.Contains(got.Stdout, said) {
+					t.Errorf("it should say %q: %s", said, got)
+				}
 			}
-			outcome{code: 0}.check(t, s.pull(t, "pull", r.Repo, "-r", r.Commit, "--cache-dir", filepath.Join(s.cache, "elsewhere")))
-			want.Compare(t, filepath.Join(s.cache, "elsewhere"))
 		})
 	}
 }
@@ -460,7 +480,7 @@ func TestPushIntoHostileBucket(t *testing.T) {
 			s, r := newSandbox(t), testenv.Sample()
 			r.WriteCache(t, s.cache)
 			testenv.Symlink(t, in(s.outside, "folder"), in(s.bucket, folder))
-			got := s.push(t, "push")
+			got := s.run(t, s.bucket, "push")
 			if got.Code == 0 || got.Code == 1 {
 				t.Errorf("it ended well, or it does not know how: %s", got)
 			}
@@ -469,14 +489,21 @@ func TestPushIntoHostileBucket(t *testing.T) {
 			}
 		})
 	}
-	t.Run("blob is a link outside", func(t *testing.T) {
+	t.Run("blobs are links outside", func(t *testing.T) {
 		t.Parallel()
 		s, r := newSandbox(t), testenv.Sample()
 		r.WriteCache(t, s.cache)
 		for _, f := range r.Files {
 			testenv.Symlink(t, s.secretOutside(), in(s.bucket, "blobs", f.ID()))
 		}
-		outcome{code: 0}.check(t, s.push(t, "push"))
-		s.checkKeys(t, r)
+		// It may replace the links, or refuse to. It must not take them for the
+		// blobs.
+		got := s.run(t, s.bucket, "push")
+		if got.Code == 0 {
+			s.audit.Bucket(t, s.bucket)
+			s.checkKeys(t, r)
+		} else if !strings.Contains(got.Stderr, "blobs/") || slices.Contains(testenv.Keys(t, s.bucket), r.ManifestKey()) {
+			t.Errorf("it does not name the object, or it counts as pushed: %s", got)
+		}
 	})
 }
