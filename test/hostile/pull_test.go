@@ -61,7 +61,13 @@ func pullCases() map[string]pullCase {
 		"folder links outside":     {spoil: link("folder", snapshot+"/tokenizer"), codes: failed, stderr: []string{"tokenizer"}, missing: []string{"tokenizer/deep/vocab.txt"}},
 		"refs link outside":        {spoil: link("folder", "refs"), codes: failed, stderr: []string{"refs"}, noRef: true},
 		"trees link outside":       {spoil: link("folder", "trees"), codes: failed, stderr: []string{"trees"}, noRef: true},
-		"no_exist links outside":   {spoil: link("folder", ".no_exist"), codes: failed, stderr: []string{".no_exist"}, noRef: true},
+		"no_exist links outside": {spoil: func(t *testing.T, s *sandbox, repo string) {
+			t.Helper()
+			m := r.Manifest()
+			hubKey(m)["no_exist"] = []string{"absent.json"}
+			testenv.WriteFile(t, in(s.bucket, filepath.FromSlash(r.ManifestKey())), testenv.JSON(t, m))
+			testenv.Symlink(t, in(s.outside, "folder"), in(repo, ".no_exist"))
+		}, codes: failed, stderr: []string{".no_exist"}, noRef: true},
 		"locks link outside": {spoil: func(t *testing.T, s *sandbox, _ string) {
 			t.Helper()
 			testenv.Symlink(t, in(s.outside, "folder"), in(s.cache, ".locks"))
@@ -96,9 +102,9 @@ func pullCases() map[string]pullCase {
 		"right large blob outside": {spoil: outsideBlob(big), codes: []int{0}},
 
 		// Our own temporary files, made by somebody else.
-		"staged links outside":  {spoil: link("secret", "blobs/."+big.ID()+".hf-cache-sync"), codes: []int{0, 3}},
-		"journal links outside": {spoil: link("secret", "blobs/."+big.ID()+".hf-cache-sync.parts"), codes: []int{0, 3}},
-		"staged is a folder":    {spoil: folder("blobs/." + big.ID() + ".hf-cache-sync"), codes: []int{0, 3}},
+		"staged links outside":  {spoil: link("secret", "blobs/."+big.ID()+".hf-cache-sync"), codes: failed, stderr: []string{big.Path}, missing: []string{big.Path}},
+		"journal links outside": {spoil: link("secret", "blobs/."+big.ID()+".hf-cache-sync.parts"), codes: []int{0}},
+		"staged is a folder":    {spoil: folder("blobs/." + big.ID() + ".hf-cache-sync"), codes: failed, stderr: []string{big.Path}, missing: []string{big.Path}},
 		"staged is the file outside": {spoil: func(t *testing.T, s *sandbox, repo string) {
 			t.Helper()
 			testenv.Mkdir(t, in(repo, "blobs"))

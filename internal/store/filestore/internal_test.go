@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -151,6 +152,10 @@ func TestWithoutLocks(t *testing.T) {
 	if _, err = publish(root, stage(store.PutOptions{IfMatch: "x"}), exact); !errors.Is(err, store.ErrUnsupported) {
 		t.Errorf("put if unchanged: %v", err)
 	}
+	// Even where nothing keeps another program from being quicker, its object stays.
+	if err = placeOnce(root, stage(store.PutOptions{IfAbsent: true}), exact); !errors.Is(err, store.ErrExists) {
+		t.Errorf("place if absent: %v", err)
+	}
 	c := stage(store.PutOptions{IfAbsent: true})
 	c.key = "other/new"
 	if _, err = publish(root, c, exact); err != nil {
@@ -159,4 +164,43 @@ func TestWithoutLocks(t *testing.T) {
 	if _, err = root.Stat(path.Clean(c.temp)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the temporary file: %v", err)
 	}
+}
+
+func TestWaitingForALockIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		section := io.NewSectionReader(strings.NewReader("x"), 0, 1)
+		holder, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := holder.writableRoot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close() //nolint:errcheck // Nothing is written through it.
+		unlock, exact, err := holder.lock(t.Context(), root, "k")
+		if err != nil || !exact {
+			t.Fatal(exact, err)
+		}
+		// As another process has it, and as another goroutine.
+		for _, s := range []*Store{{dir: dir, now: holder.now, stripes: newStripes()}, holder} {
+			s.buffers.New = holder.buffers.New
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() {
+				_, err := s.Put(ctx, "k", section, store.PutOptions{})
+				done <- err
+			}()
+			synctest.Wait()
+			cancel()
+			if err = <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("put: %v", err)
+			}
+		}
+		unlock()
+		if _, err = holder.Put(t.Context(), "k", section, store.PutOptions{}); err != nil {
+			t.Errorf("put once it is free: %v", err)
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -110,6 +111,34 @@ func TestPartsAreWhatTheDiskHas(t *testing.T) {
 				t.Errorf("parts (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// breaking is a file on a disk that breaks halfway.
+type breaking struct {
+	io.ReaderAt
+	after int64
+}
+
+func (b breaking) ReadAt(p []byte, off int64) (int, error) {
+	if off >= b.after {
+		return 0, errors.New("broken")
+	}
+	return b.ReaderAt.ReadAt(p, off)
+}
+
+func TestPartThatIsHalfReplaced(t *testing.T) {
+	const size = 1 << 20
+	dir := t.TempDir()
+	u := upload(t, dir, map[int]string{1: noise(1, size), 2: noise(2, size)})
+	s := open(t, dir)
+	body := breaking{strings.NewReader(noise(3, size)), size / 2}
+	if _, err := s.PutPart(t.Context(), u, 2, io.NewSectionReader(body, 0, size)); err == nil {
+		t.Fatal("no error")
+	}
+	parts, err := s.Parts(t.Context(), u)
+	if err != nil || len(parts) != 1 || parts[0].Number != 1 {
+		t.Errorf("parts %+v, %v, want the first alone", parts, err)
 	}
 }
 
