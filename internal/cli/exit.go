@@ -10,6 +10,7 @@ import (
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
@@ -123,6 +124,7 @@ func explanations() []explanation {
 		{is(store.ErrBadConfig), exitUsage, "check the bucket's name, its region and its endpoint (B2_ENDPOINT or AWS_ENDPOINT_URL)"},
 		{is(store.ErrUnavailable, context.DeadlineExceeded), exitUnreachable, "check the network and the endpoint, then run the same command again; it carries on where it stopped"},
 		{is(store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS), exitDisk, "free some space, then run the same command again; it carries on where it stopped"},
+		{is(hfcache.ErrInTheWay), exitDisk, "look at what is there in the cache folder and move it away"},
 		{is(fs.ErrPermission), exitDisk, "make the folder writable for this user"},
 	}
 }

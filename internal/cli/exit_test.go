@@ -10,6 +10,7 @@ import (
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
@@ -39,6 +40,7 @@ func TestEveryErrorHasItsCode(t *testing.T) {
 		{&store.Error{Op: "put", Key: "k", Kind: store.ErrUnavailable}, exitUnreachable},
 		{&store.Error{Op: "put", Key: "k", Kind: store.ErrNoSpace}, exitDisk},
 		{&engine.SpaceError{}, exitDisk},
+		{hfcache.ErrInTheWay, exitDisk},
 		{&fs.PathError{Op: "open", Path: "p", Err: syscall.ENOSPC}, exitDisk},
 		{&fs.PathError{Op: "open", Path: "p", Err: fs.ErrPermission}, exitDisk},
 		{&interruptError{os.Interrupt}, exitInterrupt},

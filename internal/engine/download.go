@@ -25,7 +25,7 @@ func (r *pullRun) downloadSmall(ctx context.Context, f manifest.File) error {
 	for range tries {
 		var staged *hfcache.Staged
 		if staged, err = r.stageSmall(ctx, f); err == nil {
-			r.groups.add(pending{staged, f.Size, func(err error) error { return r.moved(ctx, f, err) }})
+			r.groups.add(pending{staged, f.Size, func(ctx context.Context, err error) error { return r.moved(ctx, f, err) }})
 			return nil
 		}
 		if !isMismatch(err) {

@@ -304,6 +304,23 @@ func TestDamagedBucketBlobIsNotPulled(t *testing.T) {
 	}
 }
 
+// What stands in the way of one blob stops only that one, also when it is found out after all downloads are done.
+func TestBlobThatCannotBePublished(t *testing.T) {
+	alice, bob, bucket := t.TempDir(), t.TempDir(), t.TempDir()
+	a, b := site(t, alice, bucket), site(t, bob, bucket)
+	blocked, good := file{"blocked.txt", []byte("1"), false}, file{"good.txt", []byte("2"), false}
+	write(t, a.Cache, model, first, "main", []file{blocked, good})
+	push(t, a)
+	if err := os.MkdirAll(filepath.Join(bob, model.Folder(), "blobs", string(blocked.id()), "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	result := pull(t, b, model, "")
+	if len(result.Failures) != 1 || result.Failures[0].Path != blocked.path || result.Refs != 0 {
+		t.Errorf("result: %+v", result)
+	}
+	wantFiles(t, bob, model, first, []file{good})
+}
+
 func TestTwoMachinesWithDifferentPartsOfACommit(t *testing.T) {
 	alice, carol, bob, bucket := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	a, c, b := site(t, alice, bucket), site(t, carol, bucket), site(t, bob, bucket)

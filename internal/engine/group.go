@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -25,7 +26,7 @@ type pending struct {
 	staged *hfcache.Staged
 	size   int64
 	// published is called once, with nil when the file is there. What it returns ends the run.
-	published func(error) error
+	published func(context.Context, error) error
 }
 
 func newGrouper(dir *hfcache.RepoDir) *grouper {
@@ -39,7 +40,7 @@ func (g *grouper) add(p pending) { g.queue <- p }
 func (g *grouper) close() { close(g.queue) }
 
 // run publishes until close. After an error it only clears away what is still added.
-func (g *grouper) run() error {
+func (g *grouper) run(ctx context.Context) error {
 	var failed error
 	for first := range g.queue {
 		group := g.collect(first)
@@ -49,7 +50,7 @@ func (g *grouper) run() error {
 			}
 			continue
 		}
-		failed = g.publish(group)
+		failed = g.publish(ctx, group)
 	}
 	return failed
 }
@@ -73,7 +74,7 @@ func (g *grouper) collect(first pending) []pending {
 	return group
 }
 
-func (g *grouper) publish(group []pending) error {
+func (g *grouper) publish(ctx context.Context, group []pending) error {
 	syncErr := g.dir.SyncAll()
 	each := errors.Is(syncErr, errors.ErrUnsupported)
 	var failed error
@@ -87,7 +88,7 @@ func (g *grouper) publish(group []pending) error {
 		} else {
 			err = errors.Join(err, p.staged.Discard())
 		}
-		failed = errors.Join(failed, p.published(err))
+		failed = errors.Join(failed, p.published(ctx, err))
 	}
 	return failed
 }

@@ -213,7 +213,7 @@ func (r *pullRun) fetch(ctx context.Context) error {
 func (r *pullRun) fetchSmall(ctx context.Context, blobs []manifest.File) error {
 	r.groups = newGrouper(r.dir)
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(r.groups.run)
+	work.Go(func() error { return r.groups.run(ctx) })
 	work.Go(func() error {
 		defer r.groups.close()
 		return r.each(ctx, blobs, r.shared().max, r.downloadSmall)

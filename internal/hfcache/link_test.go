@@ -83,7 +83,7 @@ func TestLinkErrors(t *testing.T) {
 	_, err = d.Link(commitA, "folder", id, 5)
 	wantError(t, err, snapshot+"/folder", errNotRegular.Error())
 	_, err = d.Link(commitA, "foreign/below", id, 5)
-	wantError(t, err, snapshot+"/foreign", errInTheWay.Error())
+	wantError(t, err, snapshot+"/foreign", ErrInTheWay.Error())
 	_, err = d.Link(commitA, "new", sha("missing"), 7)
 	wantError(t, err, snapshot+"/new", string(sha("missing")))
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -19,7 +19,7 @@ func (d *RepoDir) WriteNoExist(c hub.Commit, paths []hub.Path) error {
 		}
 		mark := noExistDir + "/" + string(c) + "/" + string(p)
 		err := d.inDir(path.Dir(mark), func() error { return d.touch(mark) })
-		if errors.Is(err, errInTheWay) && d.hasFileAbove(mark) {
+		if errors.Is(err, ErrInTheWay) && d.hasFileAbove(mark) {
 			continue // "a" and "a/b" can both be known to be absent, but only one fits in
 		}
 		if err != nil {

@@ -19,8 +19,8 @@ import (
 // "hf cache prune" removes such files without asking whether a download is still writing to them.
 const tempSuffix = ".hf-cache-sync"
 
-// errInTheWay is wrapped where a folder is needed and something else, a link to a folder included, has its name.
-var errInTheWay = errors.New("a folder is needed there, and something else has its name")
+// ErrInTheWay is wrapped where a folder is needed and something else, a link to a folder included, has its name.
+var ErrInTheWay = errors.New("a folder is needed there, and something else has its name")
 
 // RepoDir writes one repository's folder. It follows no link out of the folder, and none that stands where a folder should be. Its methods may be called by
 // many goroutines at once. A kill at any instant leaves whole files under final names, and at worst a temporary file in blobs/.
@@ -85,7 +85,7 @@ func makeRoot(parent *os.Root, name string) (*os.Root, error) {
 		return nil, err
 	}
 	if !before.IsDir() {
-		return nil, errInTheWay
+		return nil, ErrInTheWay
 	}
 	root, err := parent.OpenRoot(name)
 	if err != nil {
@@ -93,7 +93,7 @@ func makeRoot(parent *os.Root, name string) (*os.Root, error) {
 	}
 	opened, err := root.Stat(".")
 	if err == nil && !os.SameFile(before, opened) { // replaced by a link in between
-		err = errInTheWay
+		err = ErrInTheWay
 	}
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
@@ -129,7 +129,7 @@ func (d *RepoDir) makeDirLocked(rel string) error {
 	case err != nil:
 		return d.fail("making", rel, err)
 	case !info.IsDir():
-		return d.fail("making", rel, errInTheWay)
+		return d.fail("making", rel, ErrInTheWay)
 	}
 	d.dirs[rel] = true
 	return nil

@@ -214,7 +214,7 @@ func TestLinksForFoldersAreRefused(t *testing.T) {
 				}
 				clear(d.dirs) // as a new process would start
 				symlink(t, elsewhere, at(d, rel))
-				wantError(t, write(d, id), d.id.Folder()+"/"+rel, errInTheWay.Error())
+				wantError(t, write(d, id), d.id.Folder()+"/"+rel, ErrInTheWay.Error())
 				wantListing(t, elsewhere)
 				if got := lstat(t, at(d, rel)); got.Mode()&fs.ModeSymlink == 0 {
 					t.Error("the link was replaced")
@@ -249,7 +249,7 @@ func TestRepoFolderThatIsALink(t *testing.T) {
 		elsewhere := t.TempDir()
 		symlink(t, elsewhere, filepath.Join(c.dir, filepath.FromSlash(name)))
 		_, err := c.RepoDir(hub.Repo{Type: hub.Model, Name: "org/name"})
-		wantError(t, err, "models--org--name", errInTheWay.Error())
+		wantError(t, err, "models--org--name", ErrInTheWay.Error())
 		wantListing(t, elsewhere)
 	}
 }

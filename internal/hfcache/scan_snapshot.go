@@ -52,6 +52,9 @@ func (r *repoScan) eachCommit(ctx context.Context, folder string, revs map[hub.C
 			return
 		case r.names.osJunk(e.Name()):
 			continue
+		case err == nil && e.Type()&fs.ModeSymlink != 0:
+			r.lost(rel, "the commit's folder is a link")
+			continue
 		case !e.IsDir():
 			r.note(rel, "it is not the folder of a commit")
 			continue

@@ -202,6 +202,7 @@ func TestScanProblems(t *testing.T) {
 		{"a name with a colon", map[string]string{snap("a:b"): "x"}, snap("a:b"), "colon", true},
 		{"a name with a backslash", map[string]string{snap(`a\b`): "x"}, snap(`a\b`), "backslash", true},
 		{"a name in Latin-1", map[string]string{snap("a\xe9"): "x"}, snap("a\xe9"), "UTF-8", true},
+		{"a commit that is a link", map[string]string{scanRepo + "snapshots/" + scanCommit: "->/tmp"}, scanRepo + "snapshots/" + scanCommit, "is a link", true},
 		{"a short commit", map[string]string{scanRepo + "snapshots/0123456/x": "x"}, scanRepo + "snapshots/0123456", "not a commit", true},
 		{"a commit in capitals", map[string]string{
 			scanRepo + "snapshots/" + strings.ToUpper(scanCommit) + "/x": "x",

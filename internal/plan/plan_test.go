@@ -77,19 +77,27 @@ func TestNewPushBlobs(t *testing.T) {
 		{"an empty bucket", index(), plan.PushPolicy{}, map[hub.BlobID]plan.Presence{blob("1"): plan.Unknown, blob("2"): plan.Missing}, 0},
 		{
 			"everything there", has(commit("a"), true, manifest.File{Path: "big", Blob: blob("1"), Size: large}, manifest.File{Path: "small", Blob: blob("2"), Size: 5}),
-			plan.PushPolicy{}, map[hub.BlobID]plan.Presence{}, 1,
+			plan.PushPolicy{},
+			map[hub.BlobID]plan.Presence{},
+			1,
 		},
 		{
 			"everything there, asked again", has(commit("a"), true, manifest.File{Path: "big", Blob: blob("1"), Size: large}, manifest.File{Path: "small", Blob: blob("2"), Size: 5}),
-			plan.PushPolicy{Recheck: true}, map[hub.BlobID]plan.Presence{blob("1"): plan.Unknown, blob("2"): plan.Unknown}, 0,
+			plan.PushPolicy{Recheck: true},
+			map[hub.BlobID]plan.Presence{blob("1"): plan.Unknown, blob("2"): plan.Unknown},
+			0,
 		},
 		{
 			"a part there", has(commit("a"), true, manifest.File{Path: "big", Blob: blob("1"), Size: large}),
-			plan.PushPolicy{}, map[hub.BlobID]plan.Presence{blob("1"): plan.Present, blob("2"): plan.Missing}, 0,
+			plan.PushPolicy{},
+			map[hub.BlobID]plan.Presence{blob("1"): plan.Present, blob("2"): plan.Missing},
+			0,
 		},
 		{
 			"a manifest that proves nothing", has(commit("a"), false, manifest.File{Path: "big", Blob: blob("1"), Size: large}, manifest.File{Path: "small", Blob: blob("2"), Size: 5}),
-			plan.PushPolicy{}, map[hub.BlobID]plan.Presence{blob("1"): plan.Unknown, blob("2"): plan.Missing}, 0,
+			plan.PushPolicy{},
+			map[hub.BlobID]plan.Presence{blob("1"): plan.Unknown, blob("2"): plan.Missing},
+			0,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -359,40 +358,5 @@ func TestSlowSourceIsNotStalled(t *testing.T) {
 		if _, err := s.PutPart(t.Context(), store.Upload{Key: "k", ID: "id"}, 1, body); err != nil {
 			t.Error(err)
 		}
-	})
-}
-
-// counting is a body that knows when it is read.
-type counting struct {
-	io.ReaderAt
-	ended *atomic.Bool
-	t     *testing.T
-}
-
-func (c counting) ReadAt(p []byte, off int64) (int, error) {
-	if c.ended.Load() {
-		c.t.Error("the body is read after the call has returned")
-	}
-	return c.ReaderAt.ReadAt(p, off)
-}
-
-func TestBodyIsLeftAloneAfterwards(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		// The answer is complete long before the body has been read, and the connection stays open.
-		s := bubble(t, s3store.Options{}, func(w http.ResponseWriter, r *http.Request) {
-			_ = http.NewResponseController(w).EnableFullDuplex()
-			w.Header().Set("Content-Length", "0")
-			w.WriteHeader(http.StatusOK)
-			_ = http.NewResponseController(w).Flush()
-			_, _ = io.Copy(io.Discard, r.Body)
-		})
-		var ended atomic.Bool
-		body := counting{strings.NewReader(strings.Repeat("x", 64<<20)), &ended, t}
-		_, err := s.PutPart(t.Context(), store.Upload{Key: "k", ID: "id"}, 1, io.NewSectionReader(body, 0, 64<<20))
-		ended.Store(true)
-		if err != nil {
-			t.Errorf("put part: %v", err)
-		}
-		synctest.Wait()
 	})
 }
