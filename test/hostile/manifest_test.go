@@ -88,7 +88,6 @@ func TestManifestBody(t *testing.T) {
 		"other repository":  func(m map[string]any) { m["repo"] = "org/other" },
 		"no repository":     func(m map[string]any) { delete(m, "repo") },
 		"climbing repo":     func(m map[string]any) { m["repo"] = "../../evil" },
-		"other type":        func(m map[string]any) { m["repo_type"] = "dataset" },
 		"unknown type":      func(m map[string]any) { m["repo_type"] = "bucket" },
 		"other revision":    func(m map[string]any) { m["revision"] = testenv.Commit("other") },
 		"short revision":    func(m map[string]any) { m["revision"] = "main" },
@@ -102,6 +101,23 @@ func TestManifestBody(t *testing.T) {
 			testManifest(t, change)
 		})
 	}
+}
+
+// TestManifestOfDataset checks a key that 0.1.0 uses for a model and for a
+// dataset: the body alone says which it is.
+func TestManifestOfDataset(t *testing.T) {
+	t.Parallel()
+	s, r := newSandbox(t), testenv.Sample()
+	r.WriteBucket(t, s.bucket)
+	m := r.Manifest()
+	m["repo_type"] = "dataset"
+	testenv.WriteFile(t, filepath.Join(s.bucket, filepath.FromSlash(r.ManifestKey())), testenv.JSON(t, m))
+	outcome{6, []string{r.ManifestKey(), "dataset"}}.check(t, s.pull(t, "pull", r.Repo))
+	checkEmpty(t, s)
+	r.Type = "dataset"
+	outcome{code: 0}.check(t, s.pull(t, "pull", "datasets/"+r.Repo))
+	r.Compare(t, s.cache)
+	testenv.AuditCache(t, s.cache)
 }
 
 func treeEntry() map[string]any {
