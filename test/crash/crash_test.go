@@ -122,7 +122,7 @@ func (c *crash) run(t *testing.T) {
 	took := time.Since(begin)
 	c.reset()
 
-	random := rand.New(rand.NewPCG(7, uint64(len(c.args)))) //nolint:gosec // The same moments in every run of the tests.
+	random := rand.New(rand.NewPCG(7, uint64(len(c.args))))
 	var killed, row int
 	var resumed int64
 	for killed < kills {

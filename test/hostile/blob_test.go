@@ -3,6 +3,7 @@ package hostile_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,9 +71,7 @@ func spoiled() map[string]blobCase {
 func TestBlob(t *testing.T) {
 	t.Parallel()
 	cases := spoiled()
-	for name, c := range inFolder() {
-		cases[name] = c
-	}
+	maps.Copy(cases, inFolder())
 	for name, c := range cases {
 		for _, path := range []string{"config.json", "model.safetensors", "large.bin"} {
 			t.Run(name+"/"+path, func(t *testing.T) {

@@ -165,7 +165,7 @@ func TestS3Bodies(t *testing.T) {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes 1-10/%d", len(data)))
 			send(w, http.StatusPartialContent, data[1:11])
 		}, false},
-		"longer than asked": {func(w http.ResponseWriter, r *http.Request, data []byte) {
+		"longer than asked": {func(w http.ResponseWriter, _ *http.Request, data []byte) {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(data)-1, len(data)))
 			send(w, http.StatusPartialContent, append(data, data...))
 		}, false},

@@ -12,14 +12,14 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/rclone/gofakes3"
-	"github.com/rclone/gofakes3/s3mem"
-
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/faultstore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/retrystore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/storetest"
+	"github.com/rclone/gofakes3"
+	"github.com/rclone/gofakes3/s3mem"
+
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 

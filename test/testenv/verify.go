@@ -149,13 +149,13 @@ func (a *Auditor) Cache(t *testing.T, root string) {
 	}
 	for _, repo := range repos {
 		a.blobs(&found, real, filepath.Join(repo, "blobs"))
-		walkFiles(t, filepath.Join(repo, "snapshots"), func(path string, d fs.DirEntry) {
+		walkFiles(t, filepath.Join(repo, "snapshots"), func(path string, _ fs.DirEntry) {
 			target, err := filepath.EvalSymlinks(path)
 			if err != nil || !strings.HasPrefix(target, real+string(filepath.Separator)) {
 				found.add("%s leads to %q, %v", path, target, err)
 			}
 		})
-		walkFiles(t, filepath.Join(repo, "refs"), func(path string, d fs.DirEntry) {
+		walkFiles(t, filepath.Join(repo, "refs"), func(path string, _ fs.DirEntry) {
 			data, err := os.ReadFile(path)
 			if err != nil || !isCommit(data) {
 				found.add("%s holds %.50q, %v", path, data, err)
