@@ -25,6 +25,7 @@ func TestEveryErrorHasItsCode(t *testing.T) {
 		{errors.New("something else"), exitUnexpected},
 		{usagef("no such flag"), exitUsage},
 		{config.ErrNoRemote, exitUsage},
+		{&noCacheError{}, exitUsage},
 		{&store.Error{Op: "list", Kind: store.ErrBadConfig}, exitUsage},
 		{&store.Error{Op: "get", Key: "k", Kind: store.ErrNotObject}, exitUsage},
 		{&someFailedError{code: exitSome}, exitSome},

@@ -37,12 +37,20 @@ func (a *app) openCache(create bool) (*hfcache.Cache, error) {
 	}
 	cache, err := open(dir, options)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &usageError{
-			fmt.Errorf("there is no cache at %s (from %s)", dir, origin),
-			"download a model first, or name the cache with --cache-dir",
-		}
+		return nil, &noCacheError{dir, origin}
 	}
 	return cache, err
+}
+
+// noCacheError says that the cache folder does not exist.
+type noCacheError struct {
+	dir    string
+	origin config.Origin
+}
+
+// Error names the folder, and who named it.
+func (e *noCacheError) Error() string {
+	return fmt.Sprintf("there is no cache at %s (from %s)", e.dir, e.origin)
 }
 
 // maxTries is how often a request is made that gets nowhere: some fifteen seconds of waiting, after which a person wants to be told. Everything can be resumed.
@@ -117,10 +125,19 @@ type session struct {
 	progress *ui.Progress
 }
 
+// cacheUse says what a command wants of the cache folder.
+type cacheUse uint8
+
+const (
+	useExisting cacheUse = iota // a missing one is an error
+	useCreated                  // a missing one is made
+	useIfThere                  // a missing one is an empty one, and stays missing
+)
+
 // open opens cache and bucket and connects them to the terminal.
-func (a *app) open(verb string, createCache bool, options engine.Options) (*session, error) {
-	cache, err := a.openCache(createCache)
-	if err != nil {
+func (a *app) open(verb string, use cacheUse, options engine.Options) (*session, error) {
+	cache, err := a.openCache(use == useCreated)
+	if err != nil && (use != useIfThere || !isType[*noCacheError](err)) {
 		return nil, err
 	}
 	progress := ui.NewProgress(a.Stderr, a.progressMode(), a.Now)
@@ -129,15 +146,25 @@ func (a *app) open(verb string, createCache bool, options engine.Options) (*sess
 	s.Engine = &engine.Engine{Cache: cache, Events: a.watched(progress), Options: options}
 	s.Catalog, err = a.catalog(progress, s.Throttle)
 	if err != nil {
-		progress.Close()
-		return nil, errors.Join(err, cache.Close())
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
 func (s *session) close() error {
 	s.progress.Close()
+	if s.Cache == nil {
+		return nil
+	}
 	return s.Cache.Close()
+}
+
+// pullUse is how a pull uses the cache.
+func pullUse(dryRun bool) cacheUse {
+	if dryRun {
+		return useIfThere
+	}
+	return useCreated
 }
 
 func (a *app) progressMode() ui.Mode {

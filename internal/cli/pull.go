@@ -87,7 +87,7 @@ func (o *pullOptions) check(arg string) error {
 }
 
 func (o *pullOptions) run(ctx context.Context) (err error) {
-	s, err := o.open("pulling", !o.dryRun, engine.Options{Workers: o.workers})
+	s, err := o.open("pulling", pullUse(o.dryRun), engine.Options{Workers: o.workers})
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func (o *pushOptions) wants(repo hub.Repo) bool {
 }
 
 func (o *pushOptions) run(ctx context.Context) (err error) {
-	s, err := o.open("pushing", false, engine.Options{Workers: o.workers})
+	s, err := o.open("pushing", useExisting, engine.Options{Workers: o.workers})
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (e *Engine) Resolve(ctx context.Context, repo hub.Repo, revision string) (*
 	return entry, nil, err
 }
 
-// PreparePull finds out what the cache lacks of one revision of the bucket.
+// PreparePull finds out what the cache lacks of one revision of the bucket. It changes nothing. Without a cache everything is lacking.
 func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string, policy plan.PullPolicy) (*plan.Pull, error) {
 	entry, asked, err := e.Resolve(ctx, repo, revision)
 	if err != nil {
@@ -101,17 +101,15 @@ func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string
 	if err != nil {
 		return nil, err
 	}
-	inv, err := e.Cache.Scan(ctx, func(r hub.Repo) bool { return r == repo })
-	if err != nil {
-		return nil, err
-	}
-	p := plan.NewPull(entry.Manifest, refs, inv.Repo(repo), policy)
-	if e.Cache.CaseInsensitive() {
-		if a, b, collide := plan.CaseCollision(p.Files); collide {
-			return nil, &CollisionError{p.Manifest.Key(), a, b}
+	var local *hfcache.Repo
+	if e.Cache != nil {
+		inv, err := e.Cache.Scan(ctx, func(r hub.Repo) bool { return r == repo })
+		if err != nil {
+			return nil, err
 		}
+		local = inv.Repo(repo)
 	}
-	return p, nil
+	return plan.NewPull(entry.Manifest, refs, local, policy), nil
 }
 
 // refsTo are the refs that the snapshot is to be found by: the one that was asked for, and every other of the bucket that names the commit. A snapshot without
@@ -142,6 +140,11 @@ func (e *Engine) Pull(ctx context.Context, p *plan.Pull) (result *Result, err er
 	if need := p.Bytes(); need > 0 {
 		if free, err := e.Cache.FreeSpace(); err == nil && free < need {
 			return result, &SpaceError{e.Cache.Dir(), need, free}
+		}
+	}
+	if e.Cache.CaseInsensitive() {
+		if a, b, collide := plan.CaseCollision(p.Files); collide {
+			return result, &CollisionError{p.Manifest.Key(), a, b}
 		}
 	}
 	dir, err := e.Cache.RepoDir(p.Manifest.Repo)

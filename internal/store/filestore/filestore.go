@@ -104,6 +104,8 @@ func Open(dir string, o Options) (*Store, error) {
 	switch {
 	case err == nil && !fi.IsDir():
 		return nil, &store.Error{Op: "open", Kind: store.ErrBadConfig, Err: fmt.Errorf("%s is not a folder", abs)}
+	case err != nil && isNotDir(err):
+		return nil, &store.Error{Op: "open", Kind: store.ErrBadConfig, Err: err}
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, wrap("open", "", err)
 	}
