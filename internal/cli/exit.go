@@ -119,6 +119,7 @@ func explanations() []explanation {
 		{is(store.ErrNotObject), exitUsage, "the bucket's folder holds a link or a special file where an object should be; look at it and remove it"},
 		{isType[*engine.DamagedError], exitDamaged, "push it again from a machine whose copy is good"},
 		{isType[*hub.MismatchError], exitDamaged, "push it again from a machine whose copy is good"},
+		{is(store.ErrBadDigest), exitDamaged, "the bytes changed on their way; run the same command again"},
 		{is(manifest.ErrInvalid), exitDamaged, "the object is not what any version writes; look at it, remove it from the bucket and push again"},
 		{is(hub.ErrRepo, hub.ErrRef, hub.ErrCommit), exitUsage, "a repository is org/name, datasets/org/name, spaces/org/name or hf://…@revision"},
 		{is(store.ErrDenied), exitDenied, "check the key: B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},

@@ -37,6 +37,7 @@ func TestEveryErrorHasItsCode(t *testing.T) {
 		{&hub.MismatchError{}, exitDamaged},
 		{&engine.DamagedError{Err: errors.New("it is shorter")}, exitDamaged},
 		{manifest.ErrInvalid, exitDamaged},
+		{&store.Error{Op: "put", Key: "k", Kind: store.ErrBadDigest}, exitDamaged},
 		{&remote.WrongBodyError{}, exitDamaged},
 		{&store.Error{Op: "put", Key: "k", Kind: store.ErrUnavailable}, exitUnreachable},
 		{&store.Error{Op: "put", Key: "k", Kind: store.ErrNoSpace}, exitDisk},

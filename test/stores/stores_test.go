@@ -85,7 +85,7 @@ func open(t *testing.T, o s3store.Options) store.Store {
 
 func TestContract(t *testing.T) {
 	fakeBucket := fakeBuckets(t)
-	fakeDiffers := storetest.Options{AnyDigest: true, RacyMatch: true, EmptyUploads: true, WholeKeysOnly: true}
+	fakeDiffers := storetest.Options{AnyDigest: true, RacyConditions: true, EmptyUploads: true, WholeKeysOnly: true}
 	realDiffers := storetest.Options{FlatFolders: true, RacyFolders: true, CutParts: true}
 	for _, server := range []struct {
 		name    string

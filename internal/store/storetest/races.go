@@ -70,7 +70,7 @@ func testIfMatch(t *testing.T, e env) {
 const contenders = 8
 
 func testIfAbsentRace(t *testing.T, e env) {
-	if e.o.NoConditions {
+	if e.o.NoConditions || e.o.RacyConditions {
 		return
 	}
 	const key = "refs/race"
@@ -97,7 +97,7 @@ func testIfAbsentRace(t *testing.T, e env) {
 }
 
 func testIfMatchRace(t *testing.T, e env) {
-	if e.o.NoConditions || e.o.RacyMatch {
+	if e.o.NoConditions || e.o.RacyConditions {
 		return
 	}
 	// Each adds its digit to what it read, and tries again when another was quicker: no digit may be lost.

@@ -35,10 +35,10 @@ type Options struct {
 
 	// The rest is for fakes; no real store may.
 
-	AnyDigest     bool // takes bytes of any digest
-	RacyMatch     bool // of several puts with the same IfMatch more than one may succeed
-	EmptyUploads  bool // completes an upload of no parts
-	WholeKeysOnly bool // finds unfinished uploads by their whole key alone
+	AnyDigest      bool // takes bytes of any digest
+	RacyConditions bool // of several puts under one condition more than one may succeed
+	EmptyUploads   bool // completes an upload of no parts
+	WholeKeysOnly  bool // finds unfinished uploads by their whole key alone
 }
 
 // Run runs the suite. open gives a fresh and empty store to each test.
