@@ -8,6 +8,7 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/hf-cache-sync/hf-cache-sync v0.0.0-00010101000000-000000000000
 	github.com/rclone/gofakes3 v0.0.12
+	github.com/rogpeppe/go-internal v1.16.0
 )
 
 require (

@@ -43,6 +43,7 @@ func TestEveryErrorHasItsCode(t *testing.T) {
 		{&store.Error{Op: "put", Key: "k", Kind: store.ErrNoSpace}, exitDisk},
 		{&engine.SpaceError{}, exitDisk},
 		{hfcache.ErrInTheWay, exitDisk},
+		{&store.Error{Op: "put", Key: "k", Kind: store.ErrDenied, Err: syscall.EROFS}, exitDisk},
 		{&fs.PathError{Op: "open", Path: "p", Err: syscall.ENOSPC}, exitDisk},
 		{&fs.PathError{Op: "open", Path: "p", Err: fs.ErrPermission}, exitDisk},
 		{&interruptError{os.Interrupt}, exitInterrupt},

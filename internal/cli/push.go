@@ -240,8 +240,8 @@ func (o *pushOptions) sayDone(inv *hfcache.Inventory, p *plan.Push, result *engi
 			blobs(uploads, bytes), ui.Plural(len(p.Revisions), "manifest"), ui.Plural(len(p.Refs), "ref"), ui.Plural(p.UpToDate, "revision"))
 	case len(inv.Repos) == 0:
 		return o.print("nothing to push: no repository of the cache at %s is meant", inv.Dir)
-	case p.Empty() && !result.Failed():
-		return o.print("nothing to push: %s up to date", ui.Plural(p.UpToDate, "revision"))
+	case result.Blobs+result.Manifests+result.Refs == 0 && !result.Failed():
+		return o.print("nothing to push: %s up to date", ui.Plural(p.UpToDate+len(p.Revisions), "revision"))
 	default:
 		var resumed string
 		if result.Resumed > 0 {

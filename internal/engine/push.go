@@ -212,7 +212,7 @@ func (r *pushRun) revision(ctx context.Context, rev plan.PushRevision) (clean bo
 		}
 		if err != nil {
 			clean = false
-			if !fatal(ctx, err) {
+			if !fatal(ctx, err) && !errors.Is(err, context.Canceled) { // what ends the whole push is said once, at its end
 				r.fail(Failure{Key: ours.Key(), Path: f.Path, Err: err})
 			}
 			continue
