@@ -28,9 +28,6 @@ func (v *Verifier) Write(p []byte) (int, error) {
 	return v.hash.Write(p)
 }
 
-// Seen is the number of bytes written so far.
-func (v *Verifier) Seen() int64 { return v.seen }
-
 // Verify returns nil if all bytes were written and hash to the id, else a *[MismatchError].
 func (v *Verifier) Verify() error {
 	if v.seen != v.size {

@@ -118,6 +118,9 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		return 0, io.EOF
 	}
+	if err := b.ctx.Err(); err != nil { // the rest may lie in a buffer already, and would be read as if nothing had happened
+		return 0, b.s.fail(b.ctx, b.c, err)
+	}
 	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	switch {
