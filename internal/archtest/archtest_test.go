@@ -32,11 +32,13 @@ var allowed = map[string][]string{
 	"hub":      {},
 	"event":    {},
 	"store":    {},
-	"config":   {},
+	"suggest":  {},
 	"watch":    {},
 	"doctor":   {},
 	"archtest": {},
 
+	"config":    {"suggest"},
+	"query":     {"suggest"},
 	"manifest":  {"hub"},
 	"hfcache":   {"hub", "manifest"},
 	"remote":    {"hub", "manifest", "store"},
@@ -49,13 +51,15 @@ var allowed = map[string][]string{
 	"store/s3store":    {"store"},
 	"store/filestore":  {"store"},
 	"store/retrystore": {"store"},
+	"store/limitstore": {"store"},
+	"store/countstore": {"store"},
 	"store/faultstore": {"store"},
 	"store/storetest":  {"store"},
 
 	"cli": {
-		"hub", "event", "store", "config", "watch", "doctor", "manifest", "hfcache", "remote",
+		"hub", "event", "store", "config", "query", "suggest", "watch", "doctor", "manifest", "hfcache", "remote",
 		"plan", "engine", "hubclient", "hubserver", "ui",
-		"store/s3store", "store/filestore", "store/retrystore",
+		"store/s3store", "store/filestore", "store/retrystore", "store/limitstore", "store/countstore",
 	},
 }
 

@@ -194,6 +194,7 @@ func (d *demo) command(ctx context.Context, who, cache string, args ...string) e
 		}
 		return "", false
 	}
+	sub.Dir, sub.Home = d.dir, d.dir // without the user's configuration file
 	sub.Interactive = false
 	sub.Args = append([]string{"--no-progress"}, args...)
 	return sub.root().ExecuteContext(ctx) //nolint:contextcheck // the commands take it from cobra

@@ -19,6 +19,7 @@ type Process struct {
 	Args   []string // without the program's name
 	Env    config.Lookup
 	Home   string // the user's home folder
+	Dir    string // the working folder; empty means that of the process
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer

@@ -23,7 +23,7 @@ import (
 
 // openCache opens the cache folder. With create, a missing one is made; without, it is an empty cache as far as the user is concerned, and an error.
 func (a *app) openCache(create bool) (*hfcache.Cache, error) {
-	dir, origin, err := config.CacheDir(a.cacheDir, a.Env, a.Home)
+	dir, origin, err := config.CacheDir(a.cacheDir, a.Env, a.Home, a.file)
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
@@ -58,7 +58,7 @@ const maxTries = 6
 
 // catalog opens the bucket. progress may be nil; throttle is called when the store asks to slow down.
 func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, error) {
-	where, err := config.ResolveRemote(a.remote, a.Env)
+	where, err := config.ResolveRemote(a.remote, a.Env, a.file)
 	if err != nil {
 		if errors.Is(err, config.ErrNoRemote) {
 			return nil, err
@@ -95,10 +95,10 @@ func overloaded(code string) bool {
 }
 
 func (a *app) openStore(where config.Remote) (store.Store, error) {
-	if where.Kind == config.File {
+	if where.Kind == config.Folder {
 		return filestore.Open(where.Path, filestore.Options{})
 	}
-	credentials, warnings := config.ResolveCredentials(a.Env)
+	credentials, warnings := config.ResolveCredentials(a.Env, a.file)
 	for _, w := range warnings {
 		a.note("warning: %s", w)
 	}
@@ -107,7 +107,10 @@ func (a *app) openStore(where config.Remote) (store.Store, error) {
 		Credentials: s3store.Credentials{
 			AccessKey: credentials.AccessKey, SecretKey: credentials.SecretKey, SessionToken: credentials.SessionToken, Chain: credentials.Chain,
 		},
-		Agent: agent(where) + "/" + version(),
+		Agent:          agent(where) + "/" + version(),
+		NoConditions:   a.file.ConditionalWrites() == "off",
+		MustConditions: a.file.ConditionalWrites() == "on",
+		KeepChecksum:   a.file.Checksum() == "sha256",
 	})
 }
 

@@ -18,12 +18,17 @@ import (
 type app struct {
 	Process
 
+	config     string
 	remote     string
 	cacheDir   string
 	json       bool
 	verbose    bool
 	quiet      bool
 	noProgress bool
+
+	file        *config.File // what the configuration file says; never nil once a command runs
+	fileErr     error        // why it could not be read, for commands that go on without
+	fileWarning string       // that others can read the secret in it
 }
 
 func (a *app) root() *cobra.Command {
@@ -52,6 +57,7 @@ Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_RE
 		return &usageError{err, "try: " + cmd.CommandPath() + " --help"}
 	})
 	flags := cmd.PersistentFlags()
+	flags.StringVar(&a.config, "config", "", "the configuration file (default: ./.hf-cache-sync.yaml, then ~/.hf-cache-sync.yaml)")
 	flags.StringVar(&a.remote, "remote", "", "the bucket: s3://bucket[/prefix] or file:///path")
 	flags.StringVar(&a.cacheDir, "cache-dir", "", "the Hub cache (default: HF_HUB_CACHE, HF_HOME/hub or ~/.cache/huggingface/hub)")
 	flags.BoolVar(&a.json, "json", false, "print the result as one JSON object")
@@ -60,7 +66,7 @@ Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_RE
 	flags.BoolVar(&a.noProgress, "no-progress", false, "no progress on standard error")
 	cmd.Version = version()
 	cmd.SetVersionTemplate("hf-cache-sync {{.Version}}\n")
-	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.demoCommand(), a.versionCommand())
+	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.statusCommand(), a.diffCommand(), a.demoCommand(), a.versionCommand())
 	wrapArgs(cmd)
 	return cmd
 }
@@ -81,14 +87,14 @@ func wrapArgs(cmd *cobra.Command) {
 	}
 }
 
-// prepare takes flags that were not given from the environment.
+// prepare takes flags that were not given from the environment, and reads the configuration file.
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	var errs error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		switch f.Name {
 		case "help", "version":
 			return
-		case "remote", "cache-dir":
+		case "config", "remote", "cache-dir":
 			return // config reads them itself, and so knows where they came from
 		}
 		if f.Changed {
@@ -103,7 +109,10 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 			errs = errors.Join(errs, usagef("%s=%q: %w", name, value, err))
 		}
 	})
-	return errs
+	if errs != nil {
+		return errs
+	}
+	return a.readConfig(cmd)
 }
 
 // print writes a line of the result.

@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// CacheDir returns the folder of the Hub cache. flag is the value of --cache-dir, or empty if it was not given; home is the user's home folder.
+// CacheDir returns the folder of the Hub cache. flag is the value of --cache-dir, or empty if it was not given; home is the user's home folder; file may be nil.
 //
-// After the flag and HF_CACHE_SYNC_CACHE_DIR it goes by the variables that huggingface_hub goes by, in its order and with its meaning
+// After the flag, HF_CACHE_SYNC_CACHE_DIR and the file's cache.hf_cache_dir, which also wins in the Python tool 0.1.0, it goes by the variables that huggingface_hub goes by, in its order and with its meaning
 // (constants.py), so that both always work on the same folder. That includes what looks odd: HF_HUB_CACHE set to the empty string is the working folder, and
 // HF_HOME set to the empty string makes it ./hub. The result may therefore be relative, but is never empty.
 //
 // It fails if the folder needs a home folder and there is none, or needs that of another user ("~name").
-func CacheDir(flag string, env Lookup, home string) (dir string, origin Origin, err error) {
-	s, ok := first(setting{flag, "--cache-dir"}, fromEnv(env, "HF_CACHE_SYNC_CACHE_DIR"))
+func CacheDir(flag string, env Lookup, home string, file *File) (dir string, origin Origin, err error) {
+	s, ok := first(setting{flag, "--cache-dir"}, fromEnv(env, "HF_CACHE_SYNC_CACHE_DIR"), file.get("cache.hf_cache_dir"))
 	if !ok {
 		if s, err = hubCache(env, home); err != nil {
 			return "", "", err

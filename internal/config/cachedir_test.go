@@ -55,7 +55,7 @@ func TestCacheDir(t *testing.T) {
 		{"no home is needed", "", vars{"HF_HOME": "/hf"}, "", "/hf/hub", "HF_HOME"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, origin, err := config.CacheDir(c.flag, c.env.lookup, c.home)
+			got, origin, err := config.CacheDir(c.flag, c.env.lookup, c.home, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestCacheDirErrors(t *testing.T) {
 		{"another user in the flag", "~bob", nil, "/home/u", "(from --cache-dir): ~bob"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir, _, err := config.CacheDir(c.flag, c.env.lookup, c.home)
+			dir, _, err := config.CacheDir(c.flag, c.env.lookup, c.home, nil)
 			if err == nil || !strings.Contains(err.Error(), c.want) || dir != "" {
 				t.Errorf("got %q, %v; want an error with %q", dir, err, c.want)
 			}

@@ -12,7 +12,7 @@ import (
 // unexported field of something else, so do not keep one there, and the verb %p, which vet refuses.
 type Credentials struct {
 	AccessKey, SecretKey, SessionToken string
-	// Origin is "b2_env", "aws_env" or "aws_chain".
+	// Origin is "b2_env", "aws_env", "config" or "aws_chain".
 	Origin Origin
 	// Chain means that there are no keys here: profile, web identity, container and instance are to be asked.
 	Chain bool
@@ -37,30 +37,29 @@ func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), 
 func (c Credentials) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%q", c.String()), nil }
 
 // ResolveCredentials returns the first whole pair: B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, then AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with
-// AWS_SESSION_TOKEN, else the order to ask the AWS chain. Pairs are never mixed.
+// AWS_SESSION_TOKEN, then the file's storage.access_key and storage.secret_key, else the order to ask the AWS chain. Pairs are never mixed; file may be nil.
 //
-// The warnings name the variables, and never the values, that were skipped on the way because their other half is missing.
-func ResolveCredentials(env Lookup) (Credentials, []string) {
+// The warnings name the variables and settings, and never the values, that were skipped on the way because their other half is missing.
+func ResolveCredentials(env Lookup, file *File) (Credentials, []string) {
+	token := fromEnv(env, "AWS_SESSION_TOKEN").value
 	var warnings []string
 	for _, p := range []struct {
-		id, key, token string
-		origin         Origin
+		id, key         setting
+		idName, keyName Origin
+		token           string
+		origin          Origin
 	}{
-		{"B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY", "", "b2_env"},
-		{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "aws_env"},
+		{fromEnv(env, "B2_APPLICATION_KEY_ID"), fromEnv(env, "B2_APPLICATION_KEY"), "B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY", "", "b2_env"},
+		{fromEnv(env, "AWS_ACCESS_KEY_ID"), fromEnv(env, "AWS_SECRET_ACCESS_KEY"), "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", token, "aws_env"},
+		{file.get("storage.access_key"), file.get("storage.secret_key"), "storage.access_key", "storage.secret_key", "", "config"},
 	} {
-		id, key := fromEnv(env, p.id), fromEnv(env, p.key)
 		switch {
-		case id.value != "" && key.value != "":
-			c := Credentials{AccessKey: id.value, SecretKey: key.value, Origin: p.origin}
-			if p.token != "" {
-				c.SessionToken = fromEnv(env, p.token).value
-			}
-			return c, warnings
-		case id.value != "":
-			warnings = append(warnings, fmt.Sprintf("%s is set but %s is not: skipped", p.id, p.key))
-		case key.value != "":
-			warnings = append(warnings, fmt.Sprintf("%s is set but %s is not: skipped", p.key, p.id))
+		case p.id.value != "" && p.key.value != "":
+			return Credentials{AccessKey: p.id.value, SecretKey: p.key.value, SessionToken: p.token, Origin: p.origin}, warnings
+		case p.id.value != "":
+			warnings = append(warnings, fmt.Sprintf("%s is set but %s is not: skipped", p.id.origin, p.keyName))
+		case p.key.value != "":
+			warnings = append(warnings, fmt.Sprintf("%s is set but %s is not: skipped", p.key.origin, p.idName))
 		}
 	}
 	return Credentials{Origin: "aws_chain", Chain: true}, warnings

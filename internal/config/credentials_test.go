@@ -50,7 +50,7 @@ func TestResolveCredentials(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, warnings := config.ResolveCredentials(c.env.lookup)
+			got, warnings := config.ResolveCredentials(c.env.lookup, nil)
 			if got != c.want {
 				// Not by printing: the type does not show what differs.
 				t.Errorf("got %q %q %q %s %v, want %q %q %q %s %v", got.AccessKey, got.SecretKey, got.SessionToken, string(got.Origin), got.Chain,

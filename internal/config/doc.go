@@ -1,9 +1,9 @@
 // Package config finds the values that a run works with, and says where each came from.
 //
-// For every value the order is: flag, environment, default. Within the environment our own HF_CACHE_SYNC_ variables come first, then those of the
-// program or the service that the value belongs to. A value carries its [Origin], so that a wrong one can be traced to what set it.
+// For every value the order is: flag, our own HF_CACHE_SYNC_ variable, the B2_ variables that the Python tool 0.1.0 knows, the configuration file, then the variables
+// of others that apply (AWS_, HF_), then the default. Keys are the exception: those of the environment, AWS_ ones too, come before the file's. A value carries its [Origin], so that a wrong one can be traced to what set it.
 //
-// The package reads nothing itself: the environment and the home folder are handed in, and no file is opened. All functions are pure and may be called
+// The package reads nothing itself: the environment, the home folder and the content of the file are handed in. All functions are pure and may be called
 // concurrently. No error, warning or printed value ever holds a secret.
 //
 // A variable that is set to the empty string counts as unset, as it does for the AWS tools: a CI system sets variables to the empty string when a

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrNoRemote means that nothing says where the bucket is.
-var ErrNoRemote = errors.New("no bucket is configured: give --remote s3://bucket[/prefix] or --remote file:///path, or set HF_CACHE_SYNC_REMOTE or B2_BUCKET")
+var ErrNoRemote = errors.New("no bucket is configured: give --remote s3://bucket[/prefix] or --remote file:///path, set HF_CACHE_SYNC_REMOTE or B2_BUCKET, or write a configuration file with hf-cache-sync init")
 
 // errSecretInURL does not say in which URL: it would have to be printed.
 var errSecretInURL = errors.New("a user name or password in the URL is not accepted, because URLs end up in logs: " +
@@ -24,8 +24,8 @@ type RemoteKind uint8
 
 // The kinds of remote.
 const (
-	// File is a folder.
-	File RemoteKind = iota + 1
+	// Folder is a plain folder, written file:///path.
+	Folder RemoteKind = iota + 1
 	// S3 is a bucket of an S3-compatible store.
 	S3
 )
@@ -33,7 +33,7 @@ const (
 // String returns the URL scheme of the kind.
 func (k RemoteKind) String() string {
 	switch k {
-	case File:
+	case Folder:
 		return "file"
 	case S3:
 		return "s3"
@@ -44,7 +44,7 @@ func (k RemoteKind) String() string {
 // Remote says where the bucket is. It holds no credentials.
 type Remote struct {
 	Kind RemoteKind
-	// Path is the folder of a File, in the form of the operating system.
+	// Path is that of a Folder, in the form of the operating system.
 	Path string
 	// Endpoint of an S3 is a URL with a scheme and without a slash at its end. Empty means AWS, in Region.
 	Endpoint string
@@ -53,14 +53,14 @@ type Remote struct {
 	Prefix string
 	// Region may be empty if nothing says it.
 	Region string
-	// Origin is what named the bucket or the folder.
-	Origin Origin
+	// Origin is what named the bucket or the folder. The other origins are empty where nothing gave a value.
+	Origin, EndpointOrigin, RegionOrigin Origin
 }
 
 // String returns the remote as a URL that [ParseRemote] reads. The endpoint and the region are not in it.
 func (r Remote) String() string {
 	switch r.Kind {
-	case File:
+	case Folder:
 		path := filepath.ToSlash(r.Path)
 		if !strings.HasPrefix(path, "/") {
 			path = "/" + path // C:/x
@@ -202,7 +202,7 @@ func parseFile(rest string, windows bool) (Remote, error) {
 		if len(drive) <= len("C:/") {
 			return Remote{}, errors.New("the file remote is a whole drive: name a folder")
 		}
-		return Remote{Kind: File, Path: strings.ReplaceAll(strings.TrimRight(drive, "/"), "/", `\`)}, nil
+		return Remote{Kind: Folder, Path: strings.ReplaceAll(strings.TrimRight(drive, "/"), "/", `\`)}, nil
 	}
 	path = strings.TrimRight(path, "/")
 	switch {
@@ -211,5 +211,5 @@ func parseFile(rest string, windows bool) (Remote, error) {
 	case windows:
 		return Remote{}, errors.New("the file remote names no drive: write file:///C:/path")
 	}
-	return Remote{Kind: File, Path: path}, nil
+	return Remote{Kind: Folder, Path: path}, nil
 }

@@ -19,14 +19,14 @@ func TestParseRemote(t *testing.T) {
 		{"s3://team-hf-cache/", false, Remote{Kind: S3, Bucket: "team-hf-cache"}},
 		{"S3://Team_Hf.cache//a/b c%20/", false, Remote{Kind: S3, Bucket: "Team_Hf.cache", Prefix: "a/b c%20"}},
 		{"s3://bucket/team@work", false, Remote{Kind: S3, Bucket: "bucket", Prefix: "team@work"}},
-		{"file:///mnt/nas/hf", false, Remote{Kind: File, Path: "/mnt/nas/hf"}},
-		{"file:///mnt/nas/hf//", false, Remote{Kind: File, Path: "/mnt/nas/hf"}},
-		{"FILE://localhost/mnt", false, Remote{Kind: File, Path: "/mnt"}},
-		{"file:/mnt", false, Remote{Kind: File, Path: "/mnt"}},
-		{"file:///mnt/a%20b c%25%3f", false, Remote{Kind: File, Path: "/mnt/a b c%?"}},
-		{"file:///mnt/a:b@c", false, Remote{Kind: File, Path: "/mnt/a:b@c"}},
-		{"file:///C:/hf/cache/", true, Remote{Kind: File, Path: `C:\hf\cache`}},
-		{"file:/C:/hf", true, Remote{Kind: File, Path: `C:\hf`}},
+		{"file:///mnt/nas/hf", false, Remote{Kind: Folder, Path: "/mnt/nas/hf"}},
+		{"file:///mnt/nas/hf//", false, Remote{Kind: Folder, Path: "/mnt/nas/hf"}},
+		{"FILE://localhost/mnt", false, Remote{Kind: Folder, Path: "/mnt"}},
+		{"file:/mnt", false, Remote{Kind: Folder, Path: "/mnt"}},
+		{"file:///mnt/a%20b c%25%3f", false, Remote{Kind: Folder, Path: "/mnt/a b c%?"}},
+		{"file:///mnt/a:b@c", false, Remote{Kind: Folder, Path: "/mnt/a:b@c"}},
+		{"file:///C:/hf/cache/", true, Remote{Kind: Folder, Path: `C:\hf\cache`}},
+		{"file:/C:/hf", true, Remote{Kind: Folder, Path: `C:\hf`}},
 	} {
 		t.Run(c.in, func(t *testing.T) {
 			got, err := parseRemote(c.in, c.windows)
@@ -107,7 +107,7 @@ func TestSecretsInURLsAreNotEchoed(t *testing.T) {
 	}
 	for _, endpoint := range []string{"https://user:hunter2@host", "user:hunter2@host", "https://host/?k=hunter2", "https://host:hunter2", "https://ho st/hunter2"} {
 		env := map[string]string{"B2_ENDPOINT": endpoint}
-		got, err := ResolveRemote("s3://bucket", func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+		got, err := ResolveRemote("s3://bucket", func(name string) (string, bool) { v, ok := env[name]; return v, ok }, nil)
 		if err == nil || strings.Contains(err.Error(), secret) || !strings.HasPrefix(err.Error(), "B2_ENDPOINT: ") {
 			t.Errorf("%s: got %+v, %v", endpoint, got, err)
 		}
@@ -127,7 +127,7 @@ func FuzzParseRemote(f *testing.F) {
 		if err != nil || again != got {
 			t.Errorf("%q is %+v, whose text %q reads back as %+v, %v", in, got, got.String(), again, err)
 		}
-		if got.Kind == File && runtime.GOOS != "windows" && !strings.HasPrefix(got.Path, "/") {
+		if got.Kind == Folder && runtime.GOOS != "windows" && !strings.HasPrefix(got.Path, "/") {
 			t.Errorf("%q is the relative folder %q", in, got.Path)
 		}
 	})

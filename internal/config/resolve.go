@@ -9,24 +9,26 @@ import (
 	"strings"
 )
 
-// ResolveRemote returns where the bucket is. flag is the value of --remote, or empty if it was not given.
+// ResolveRemote returns where the bucket is. flag is the value of --remote, or empty if it was not given; file may be nil.
 //
-// The bucket is named by the flag, by HF_CACHE_SYNC_REMOTE, or by B2_BUCKET, and lies on the endpoint that B2_ENDPOINT, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL
-// names. The region is that of B2_REGION, AWS_REGION or AWS_DEFAULT_REGION, else that which the endpoint tells; a region in the form of Backblaze B2 in turn
-// tells an endpoint. HF_CACHE_SYNC_PREFIX applies where the URL has no prefix of its own; below a folder it is a folder.
+// The bucket is named by the flag, by HF_CACHE_SYNC_REMOTE, by B2_BUCKET, or by the file's storage.url or storage.bucket. It lies on the endpoint that B2_ENDPOINT, the
+// file's storage.endpoint, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names. The region is that of B2_REGION, else what an endpoint from the environment tells, else the
+// file's storage.region, else what the file's endpoint tells, else AWS_REGION or AWS_DEFAULT_REGION; a region in the form of Backblaze B2 in turn tells an endpoint.
+// The AWS variables come last because they are set for other work, whereas the file is about this bucket.
+// HF_CACHE_SYNC_PREFIX, else the file's team.prefix, applies where the URL has no prefix of its own; below a folder it is a folder.
 //
 // It fails with [ErrNoRemote] if nothing names a bucket.
-func ResolveRemote(flag string, env Lookup) (Remote, error) {
-	prefix := fromEnv(env, "HF_CACHE_SYNC_PREFIX")
+func ResolveRemote(flag string, env Lookup, file *File) (Remote, error) {
+	prefix, _ := first(fromEnv(env, "HF_CACHE_SYNC_PREFIX"), file.get("team.prefix"))
 	clean, err := cleanPrefix(prefix.value)
 	if err != nil {
 		return Remote{}, fmt.Errorf("%s: %w", prefix.origin, err)
 	}
-	remote, err := named(flag, env)
+	remote, err := named(flag, env, file)
 	if err != nil {
 		return Remote{}, err
 	}
-	if remote.Kind == File {
+	if remote.Kind == Folder {
 		if clean != "" {
 			remote.Path = filepath.Join(remote.Path, filepath.FromSlash(clean))
 		}
@@ -35,8 +37,7 @@ func ResolveRemote(flag string, env Lookup) (Remote, error) {
 	if remote.Prefix == "" {
 		remote.Prefix = clean
 	}
-	remote.Endpoint, remote.Region, err = location(env)
-	if err != nil {
+	if err = remote.locate(env, file); err != nil {
 		return Remote{}, err
 	}
 	if remote.Origin == "B2_BUCKET" && remote.Endpoint == "" && remote.Region == "" {
@@ -47,43 +48,68 @@ func ResolveRemote(flag string, env Lookup) (Remote, error) {
 }
 
 // named returns the remote as far as that which names the bucket says it.
-func named(flag string, env Lookup) (Remote, error) {
+func named(flag string, env Lookup, file *File) (Remote, error) {
+	url, bucket := file.get("storage.url"), file.get("storage.bucket")
 	if s, ok := first(setting{strings.TrimSpace(flag), "--remote"}, fromEnv(env, "HF_CACHE_SYNC_REMOTE")); ok {
-		remote, err := ParseRemote(s.value)
-		if err != nil {
-			return Remote{}, fmt.Errorf("%s: %w", s.origin, err)
-		}
-		remote.Origin = s.origin
-		return remote, nil
+		return parsed(s)
 	}
-	if s, ok := first(fromEnv(env, "B2_BUCKET")); ok {
-		if err := checkBucket(s.value); err != nil {
-			return Remote{}, fmt.Errorf("%s: %w", s.origin, err)
-		}
-		return Remote{Kind: S3, Bucket: s.value, Origin: s.origin}, nil
+	if s := fromEnv(env, "B2_BUCKET"); s.value != "" {
+		return bucketOnly(s)
+	}
+	switch {
+	case url.value != "" && bucket.value != "":
+		return Remote{}, fmt.Errorf("%s: storage.bucket names a bucket as well: keep one of the two", url.origin)
+	case url.value != "":
+		return parsed(url)
+	case bucket.value != "":
+		return bucketOnly(bucket)
 	}
 	return Remote{}, ErrNoRemote
 }
 
-// location returns the server and the region of an S3 bucket.
-func location(env Lookup) (endpoint, region string, err error) {
-	if s, ok := first(fromEnv(env, "B2_ENDPOINT"), fromEnv(env, "AWS_ENDPOINT_URL_S3"), fromEnv(env, "AWS_ENDPOINT_URL")); ok {
-		if endpoint, err = parseEndpoint(s.value); err != nil {
-			return "", "", fmt.Errorf("%s: %w", s.origin, err)
+func parsed(s setting) (Remote, error) {
+	remote, err := ParseRemote(s.value)
+	if err != nil {
+		return Remote{}, fmt.Errorf("%s: %w", s.origin, err)
+	}
+	remote.Origin = s.origin
+	return remote, nil
+}
+
+func bucketOnly(s setting) (Remote, error) {
+	if err := checkBucket(s.value); err != nil {
+		return Remote{}, fmt.Errorf("%s: %w", s.origin, err)
+	}
+	return Remote{Kind: S3, Bucket: s.value, Origin: s.origin}, nil
+}
+
+// locate finds the server and the region of an S3 bucket.
+func (r *Remote) locate(env Lookup, file *File) error {
+	s, ok := first(fromEnv(env, "B2_ENDPOINT"), file.get("storage.endpoint"), fromEnv(env, "AWS_ENDPOINT_URL_S3"), fromEnv(env, "AWS_ENDPOINT_URL"))
+	if ok {
+		endpoint, err := parseEndpoint(s.value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.origin, err)
+		}
+		r.Endpoint, r.EndpointOrigin = endpoint, s.origin
+	}
+	implied := setting{impliedRegion(r.Endpoint), "endpoint"}
+	region := []setting{fromEnv(env, "B2_REGION"), implied, file.get("storage.region")}
+	if r.EndpointOrigin == file.get("storage.endpoint").origin { // what the file says belongs together
+		region[1], region[2] = region[2], region[1]
+	}
+	// What the endpoint says comes before the AWS variables: a developer who has AWS_REGION set for other work signs for the bucket's region all the same.
+	s, _ = first(append(region, fromEnv(env, "AWS_REGION"), fromEnv(env, "AWS_DEFAULT_REGION"))...)
+	if s.value != "" && !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(s.value) {
+		return fmt.Errorf("%s: %q is not the name of a region", s.origin, s.value)
+	}
+	r.Region, r.RegionOrigin = s.value, s.origin
+	if r.Endpoint == "" {
+		if r.Endpoint = impliedEndpoint(s.value); r.Endpoint != "" {
+			r.EndpointOrigin = "region"
 		}
 	}
-	s, _ := first(
-		// What the endpoint says comes before the AWS variables: a developer who has AWS_REGION set for other work signs for the bucket's region all the same.
-		fromEnv(env, "B2_REGION"), setting{impliedRegion(endpoint), "endpoint"},
-		fromEnv(env, "AWS_REGION"), fromEnv(env, "AWS_DEFAULT_REGION"),
-	)
-	if s.value != "" && !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(s.value) {
-		return "", "", fmt.Errorf("%s: %q is not the name of a region", s.origin, s.value)
-	}
-	if endpoint == "" {
-		endpoint = impliedEndpoint(s.value)
-	}
-	return endpoint, s.value, nil
+	return nil
 }
 
 // parseEndpoint completes and checks the URL of a server. A path is allowed: that of a Hugging Face Storage Bucket is the namespace.

@@ -30,7 +30,7 @@ func TestResolveRemote(t *testing.T) {
 		{
 			"a folder takes nothing from S3", "",
 			vars{"HF_CACHE_SYNC_REMOTE": "file:///mnt/hf", "B2_BUCKET": "b2b", "B2_ENDPOINT": "a bad one", "AWS_REGION": "eu-west-1"},
-			config.Remote{Kind: config.File, Path: "/mnt/hf", Origin: "HF_CACHE_SYNC_REMOTE"},
+			config.Remote{Kind: config.Folder, Path: "/mnt/hf", Origin: "HF_CACHE_SYNC_REMOTE"},
 		},
 		{
 			"B2 in three variables", "",
@@ -102,14 +102,15 @@ func TestResolveRemote(t *testing.T) {
 		{
 			"prefix below a folder", "file:///mnt/hf",
 			vars{"HF_CACHE_SYNC_PREFIX": "team"},
-			config.Remote{Kind: config.File, Path: "/mnt/hf/team", Origin: "--remote"},
+			config.Remote{Kind: config.Folder, Path: "/mnt/hf/team", Origin: "--remote"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := config.ResolveRemote(c.flag, c.env.lookup)
+			got, err := config.ResolveRemote(c.flag, c.env.lookup, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
+			got.EndpointOrigin, got.RegionOrigin = "", "" // a test of their own has them
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -138,7 +139,7 @@ func TestEndpointsThatTellARegion(t *testing.T) {
 		"https://r2.cloudflarestorage.com.example/a.s3.hf.co": "",
 	}
 	for endpoint := range want {
-		r, err := config.ResolveRemote("s3://bucket", vars{"B2_ENDPOINT": endpoint}.lookup)
+		r, err := config.ResolveRemote("s3://bucket", vars{"B2_ENDPOINT": endpoint}.lookup, nil)
 		if err != nil {
 			t.Errorf("%s: %v", endpoint, err)
 		}
@@ -165,13 +166,13 @@ func TestResolveRemoteErrors(t *testing.T) {
 		{"bucket of B2 without a place", "", vars{"B2_BUCKET": "b2b"}, "set B2_ENDPOINT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := config.ResolveRemote(c.flag, c.env.lookup)
+			got, err := config.ResolveRemote(c.flag, c.env.lookup, nil)
 			if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, config.ErrNoRemote) {
 				t.Errorf("got %+v, %v; want an error with %q", got, err, c.want)
 			}
 		})
 	}
-	_, err := config.ResolveRemote("", vars{"B2_BUCKET": "", "HF_CACHE_SYNC_REMOTE": " ", "B2_ENDPOINT": "https://x"}.lookup)
+	_, err := config.ResolveRemote("", vars{"B2_BUCKET": "", "HF_CACHE_SYNC_REMOTE": " ", "B2_ENDPOINT": "https://x"}.lookup, nil)
 	if !errors.Is(err, config.ErrNoRemote) {
 		t.Errorf("got %v, want ErrNoRemote", err)
 	}

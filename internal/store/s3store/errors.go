@@ -88,13 +88,24 @@ func kindOfCode(code string) error {
 	switch code {
 	case minio.NoSuchKey, "NoSuchUpload", minio.NoSuchVersion, "NotFound":
 		return store.ErrNotFound
-	case minio.AccessDenied, minio.InvalidAccessKeyID, minio.SignatureDoesNotMatch, minio.RequestTimeTooSkewed, minio.AllAccessDisabled,
-		"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidSecurity", "NotSignedUp", "AccountProblem",
-		"UnauthorizedAccess", "Unauthorized", "Forbidden", "AccessForbidden", "XAdminUserNotFound":
+	case minio.InvalidAccessKeyID, "XAdminUserNotFound", "InvalidAccessKey":
+		return store.ErrUnknownKey
+	case minio.SignatureDoesNotMatch:
+		return store.ErrWrongSecret
+	case minio.RequestTimeTooSkewed:
+		return store.ErrClockSkew
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
+		return store.ErrExpired
+	case minio.AccessDenied, minio.AllAccessDisabled, "InvalidToken", "InvalidSecurity", "NotSignedUp", "AccountProblem",
+		"UnauthorizedAccess", "Unauthorized", "Forbidden", "AccessForbidden":
 		return store.ErrDenied
-	case minio.NoSuchBucket, minio.InvalidBucketName, "PermanentRedirect", "TemporaryRedirect", "Redirect",
-		minio.AuthorizationHeaderMalformed, minio.InvalidRegion, "IllegalLocationConstraintException":
+	case minio.NoSuchBucket:
+		return store.ErrNoBucket
+	case minio.InvalidBucketName:
 		return store.ErrBadConfig
+	case "PermanentRedirect", "TemporaryRedirect", "Redirect", minio.AuthorizationHeaderMalformed, minio.InvalidRegion,
+		"IllegalLocationConstraintException":
+		return store.ErrWrongRegion
 	case minio.PreconditionFailed, "ConditionalRequestConflict":
 		return store.ErrExists
 	case minio.InvalidRange:
@@ -134,7 +145,7 @@ func kindOfStatus(status int) error {
 	}
 	switch {
 	case status >= http.StatusMovedPermanently && status < http.StatusBadRequest:
-		return store.ErrBadConfig
+		return store.ErrWrongRegion
 	case status >= http.StatusInternalServerError:
 		return store.ErrUnavailable
 	}
@@ -159,10 +170,11 @@ func kindOf(err error) error {
 	case errors.As(err, &body), errors.Is(err, context.Canceled):
 		return nil
 	case errors.Is(err, errNoCredentials):
-		return store.ErrDenied
-	case errors.Is(err, errBadRedirect), errors.As(err, &certErr), errors.As(err, &authErr), errors.As(err, &hostErr), errors.As(err, &record),
-		errors.Is(err, http.ErrSchemeMismatch):
+		return store.ErrNoCredentials
+	case errors.Is(err, errBadRedirect), errors.As(err, &certErr), errors.As(err, &authErr), errors.As(err, &hostErr):
 		return store.ErrBadConfig
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return store.ErrWrongEndpoint
 	case errors.As(err, &stalled), errors.As(err, &closed), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF),
 		errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr), errors.Is(err, net.ErrClosed):
 		return store.ErrUnavailable
@@ -171,9 +183,9 @@ func kindOf(err error) error {
 		if strings.Contains(syntax.Msg, "unexpected EOF") {
 			return store.ErrUnavailable
 		}
-		return store.ErrBadConfig
+		return store.ErrWrongEndpoint
 	case errors.As(err, &wrongXML):
-		return store.ErrBadConfig
+		return store.ErrWrongEndpoint
 	case strings.HasPrefix(err.Error(), "net/http: "), strings.HasPrefix(err.Error(), "http: server closed"):
 		// The HTTP client's own words for a broken conversation are no values.
 		return store.ErrUnavailable

@@ -33,24 +33,24 @@ func TestErrors(t *testing.T) {
 		{name: "no such key", status: 404, body: xmlError("NoSuchKey", "The specified key does not exist."), kind: store.ErrNotFound, code: "NoSuchKey"},
 		{name: "no such upload", status: 404, body: xmlError("NoSuchUpload", "x"), kind: store.ErrNotFound, code: "NoSuchUpload"},
 		{name: "bare 404", status: 404, kind: store.ErrNotFound},
-		{name: "no such bucket", status: 404, body: xmlError("NoSuchBucket", "x"), kind: store.ErrBadConfig, code: "NoSuchBucket", text: `no bucket "bucket"`},
+		{name: "no such bucket", status: 404, body: xmlError("NoSuchBucket", "x"), kind: store.ErrNoBucket, code: "NoSuchBucket", text: `no bucket "bucket"`},
 		{name: "denied", status: 403, body: xmlError("AccessDenied", "Access Denied"), kind: store.ErrDenied, code: "AccessDenied"},
 		{name: "bare 403", status: 403, kind: store.ErrDenied},
 		{name: "bare 401", status: 401, kind: store.ErrDenied, code: "401"},
-		{name: "wrong key id", status: 403, body: xmlError("InvalidAccessKeyId", "x"), kind: store.ErrDenied, code: "InvalidAccessKeyId"},
-		{name: "wrong secret", status: 403, body: xmlError("SignatureDoesNotMatch", "x"), kind: store.ErrDenied, code: "SignatureDoesNotMatch"},
-		{name: "expired", status: 400, body: xmlError("ExpiredToken", "The provided token has expired."), kind: store.ErrDenied, code: "ExpiredToken"},
-		{name: "clock", status: 403, body: xmlError("RequestTimeTooSkewed", "The clock."), kind: store.ErrDenied, code: "RequestTimeTooSkewed", text: "clock"},
+		{name: "wrong key id", status: 403, body: xmlError("InvalidAccessKeyId", "x"), kind: store.ErrUnknownKey, code: "InvalidAccessKeyId"},
+		{name: "wrong secret", status: 403, body: xmlError("SignatureDoesNotMatch", "x"), kind: store.ErrWrongSecret, code: "SignatureDoesNotMatch"},
+		{name: "expired", status: 400, body: xmlError("ExpiredToken", "The provided token has expired."), kind: store.ErrExpired, code: "ExpiredToken"},
+		{name: "clock", status: 403, body: xmlError("RequestTimeTooSkewed", "The clock."), kind: store.ErrClockSkew, code: "RequestTimeTooSkewed", text: "clock"},
 		{
-			name: "wrong region", status: 400, kind: store.ErrBadConfig, code: "AuthorizationHeaderMalformed", text: `is in region "eu-west-3"`,
+			name: "wrong region", status: 400, kind: store.ErrWrongRegion, code: "AuthorizationHeaderMalformed", text: `is in region "eu-west-3"`,
 			body: "<Error><Code>AuthorizationHeaderMalformed</Code><Message>expecting 'eu-west-3'</Message><Region>eu-west-3</Region></Error>",
 		},
 		{
-			name: "moved", status: 301, header: map[string]string{"X-Amz-Bucket-Region": "eu-west-3"}, kind: store.ErrBadConfig,
+			name: "moved", status: 301, header: map[string]string{"X-Amz-Bucket-Region": "eu-west-3"}, kind: store.ErrWrongRegion,
 			body: xmlError("PermanentRedirect", "x"), code: "PermanentRedirect", text: `is in region "eu-west-3"`,
 		},
 		{
-			name: "moved for now", status: 307, kind: store.ErrBadConfig, body: xmlError("TemporaryRedirect", "x"), code: "TemporaryRedirect",
+			name: "moved for now", status: 307, kind: store.ErrWrongRegion, body: xmlError("TemporaryRedirect", "x"), code: "TemporaryRedirect",
 			header: map[string]string{"Location": "https://elsewhere.invalid/", "Content-Type": "application/xml"}, text: "the region or the endpoint",
 		},
 		{name: "precondition", status: 412, body: xmlError("PreconditionFailed", "x"), kind: store.ErrExists, code: "PreconditionFailed"},
@@ -211,6 +211,11 @@ func TestConditionsAreLearnt(t *testing.T) {
 	}
 	if n := len(srv.asked()); n != 2 {
 		t.Errorf("%d requests, want none for what is known", n)
+	}
+
+	o.NoConditions, o.MustConditions = false, true
+	if _, err := open(t, o).Put(t.Context(), "k", section("x"), store.PutOptions{IfAbsent: true}); !errors.Is(err, store.ErrBadConfig) {
+		t.Errorf("put: %v", err)
 	}
 }
 

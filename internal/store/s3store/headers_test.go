@@ -130,6 +130,26 @@ func refused(t *testing.T, r *http.Request) {
 	}
 }
 
+func TestKeptChecksum(t *testing.T) {
+	srv := newService(t, false, accept)
+	o := srv.options()
+	o.KeepChecksum = true
+	for _, put := range []store.PutOptions{{}, {SHA256: digest("hello"), Metadata: map[string]string{"a": "b"}}} {
+		if _, err := open(t, o).Put(t.Context(), "k", section("hello"), put); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range srv.asked() {
+		// printf hello | openssl dgst -sha256 -binary | base64
+		if got := r.Header.Get("X-Amz-Checksum-Sha256"); got != "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=" {
+			t.Errorf("the checksum is %q", got)
+		}
+	}
+	if n := len(srv.asked()); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 func TestAnonymous(t *testing.T) {
 	srv := newService(t, false, accept)
 	o := srv.options()

@@ -3,6 +3,7 @@ package s3store
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -37,6 +38,9 @@ func (s *Store) Put(ctx context.Context, key string, body *io.SectionReader, o s
 			return store.Info{}, s.fail(ctx, c, err)
 		}
 	}
+	if s.checksum {
+		opts.UserMetadata = withChecksum(opts.UserMetadata, o.SHA256)
+	}
 	src := newSource(body)
 	up, err := s.core.PutObject(ctx, s.bucket, s.prefix+key, src, body.Size(), "", o.SHA256, opts)
 	if bodyErr := src.end(); bodyErr != nil {
@@ -67,7 +71,23 @@ func digest(ctx context.Context, body *io.SectionReader) (string, error) {
 	}
 }
 
-var errNoConditions = errors.New("the service has no conditional writes")
+var (
+	errNoConditions     = errors.New("the service has no conditional writes")
+	errMissesConditions = errors.New("the service has no conditional writes, and the configuration says that it must (storage.conditional_writes: on)")
+)
+
+// withChecksum adds the header by which a service keeps a digest beside an object (S3 API, PutObject, x-amz-checksum-sha256: base64 of the digest).
+func withChecksum(headers map[string]string, digest string) map[string]string {
+	raw, err := hex.DecodeString(digest)
+	if err != nil {
+		return headers // the service refuses the payload hash anyway
+	}
+	if headers == nil {
+		headers = map[string]string{}
+	}
+	headers["x-amz-checksum-sha256"] = base64.StdEncoding.EncodeToString(raw)
+	return headers
+}
 
 // failPut is fail with what a failure means for a condition.
 func (s *Store) failPut(ctx context.Context, c *call, o store.PutOptions, err error) error {
@@ -77,6 +97,8 @@ func (s *Store) failPut(ctx context.Context, c *call, o store.PutOptions, err er
 		return err
 	}
 	switch {
+	case errors.Is(se.Kind, store.ErrUnsupported) && se.Code == minio.NotImplemented && s.mustCond:
+		se.Kind, se.Err = store.ErrBadConfig, errMissesConditions
 	case errors.Is(se.Kind, store.ErrUnsupported) && se.Code == minio.NotImplemented:
 		s.noConditions.Store(true)
 		se.Err = errNoConditions

@@ -89,7 +89,9 @@ type Options struct {
 	StallTimeout  time.Duration // how long a connection may move no byte; 0 means 30 s
 	AnswerTimeout time.Duration // how long an answer may take once it is asked for; 0 means 1 min. Uploads get twice, completing one ten times that.
 
-	NoConditions bool // the service is known to ignore or to refuse conditional writes: they are ErrUnsupported without being sent
+	NoConditions   bool // the service is known to ignore or to refuse conditional writes: they are ErrUnsupported without being sent
+	MustConditions bool // the service is meant to have conditional writes: refusing one is ErrBadConfig
+	KeepChecksum   bool // objects that are put whole carry their SHA-256 in a header, so that the service keeps and checks it; some refuse the header
 
 	Transport http.RoundTripper // replaces the connection pool, for tests; nil for a real one
 }
@@ -102,6 +104,8 @@ type Store struct {
 	secrets      *strings.Replacer
 	answer       time.Duration
 	noConditions atomic.Bool
+	mustCond     bool
+	checksum     bool
 	clock        *clock
 }
 
@@ -155,6 +159,7 @@ func Open(o Options) (*Store, error) {
 		return nil, badConfig("endpoint %s: %w", endpoint.Redacted(), err)
 	}
 	s := &Store{core: *core, bucket: o.Bucket, prefix: prefix, secrets: newRedactor(o.Credentials), answer: o.AnswerTimeout, clock: &theirs}
+	s.mustCond, s.checksum = o.MustConditions, o.KeepChecksum
 	s.noConditions.Store(o.NoConditions)
 	return s, nil
 }
