@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"event":    {},
 	"store":    {},
 	"suggest":  {},
+	"gated":    {},
 	"watch":    {},
 	"doctor":   {},
 	"archtest": {},
@@ -57,7 +58,7 @@ var allowed = map[string][]string{
 	"store/storetest":  {"store"},
 
 	"cli": {
-		"hub", "event", "store", "config", "query", "suggest", "watch", "doctor", "manifest", "hfcache", "remote",
+		"hub", "event", "store", "config", "gated", "query", "suggest", "watch", "doctor", "manifest", "hfcache", "remote",
 		"plan", "engine", "hubclient", "hubserver", "ui",
 		"store/s3store", "store/filestore", "store/retrystore", "store/limitstore", "store/countstore",
 	},

@@ -25,6 +25,12 @@ const (
 func (a *app) readConfig(cmd *cobra.Command) error {
 	a.file = &config.File{}
 	use := cmd.Annotations[annotationConfig]
+	switch cmd.Name() { // cobra's own
+	case "help", "completion", "bash", "zsh", "fish", "powershell":
+		use = configNone
+	case cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+		use = configOptional
+	}
 	if use == configNone {
 		return nil
 	}

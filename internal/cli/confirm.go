@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -27,7 +28,7 @@ func (a *app) statePath(name string) string {
 }
 
 // confirm returns nil if the push may go on.
-func (o *pushOptions) confirm(bucket string, p *plan.Push) error {
+func (o *pushOptions) confirm(ctx context.Context, bucket string, p *plan.Push) error {
 	uploads, bytes := p.Uploads()
 	if o.yes || !o.Interactive || len(o.selected) > 0 || !o.filter.Empty() || len(uploads) == 0 {
 		return nil
@@ -52,11 +53,33 @@ func (o *pushOptions) confirm(bucket string, p *plan.Push) error {
 		o.warn("  - %s (%s)", repo, ui.Size(sizes[repo]))
 	}
 	o.warn("%s, %s in all. Push them? [y/N]", ui.Plural(len(repos), "repository"), ui.Size(bytes))
-	answer, err := bufio.NewReader(o.Stdin).ReadString('\n')
+	answer, err := o.readLine(ctx)
+	if ctx.Err() != nil {
+		return err
+	}
 	if err != nil || !slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer))) {
 		return &usageError{errors.New("push: not confirmed, nothing was pushed"), "name what to push, use --exclude, or agree with --yes"}
 	}
 	return o.remember(append(agreed, bucket+"\n"...))
+}
+
+// readLine reads an answer, or returns the context's error if that ends first: somebody who interrupts a question has answered it.
+func (a *app) readLine(ctx context.Context) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() { // it may stay behind: nothing ends a read of a terminal but the end of the process
+		text, err := bufio.NewReader(a.Stdin).ReadString('\n')
+		answers <- answer{text, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.text, got.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 func (o *pushOptions) remember(agreed []byte) error {

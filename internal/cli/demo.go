@@ -29,11 +29,17 @@ type demoOptions struct {
 func (a *app) demoCommand() *cobra.Command {
 	o := &demoOptions{app: a}
 	cmd := &cobra.Command{
-		Use:   "demo",
-		Short: "Show the whole loop on temporary folders",
+		Use:         "demo",
+		Annotations: map[string]string{annotationConfig: configNone},
+		Short:       "Show the whole loop on temporary folders",
 		Long: `Demo makes a small cache in a temporary folder, pushes it to a bucket that is a plain folder, pulls it into a second
 cache as another machine would, and compares every file by digest. It prints each command that it runs, needs
-no network and no credentials, touches nothing else and cleans up after itself.`,
+no network and no credentials, touches nothing else and cleans up after itself.
+
+EXIT STATUS
+  0 all files arrived as they were; 9 there is no room for temporary files.`,
+		Example: `  hf-cache-sync demo
+  hf-cache-sync demo --keep`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}

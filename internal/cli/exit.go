@@ -21,14 +21,15 @@ import (
 const (
 	exitDone        = 0
 	exitUnexpected  = 1
-	exitUsage       = 2 // wrong arguments or configuration
-	exitSome        = 3 // some items failed, the rest is done
-	exitDenied      = 4 // credentials or permission
-	exitNotFound    = 5 // repository, revision or ref
-	exitDamaged     = 6 // content does not match its hash
-	exitUnreachable = 7 // the store, after all retries
-	exitBusy        = 8 // the cache is in use
-	exitDisk        = 9 // disk full, or no write access
+	exitUsage       = 2  // wrong arguments or configuration
+	exitSome        = 3  // some items failed, the rest is done
+	exitDenied      = 4  // credentials or permission
+	exitNotFound    = 5  // repository, revision or ref
+	exitDamaged     = 6  // content does not match its hash
+	exitUnreachable = 7  // the store, after all retries
+	exitBusy        = 8  // the cache is in use
+	exitDisk        = 9  // disk full, or no write access
+	exitDiffers     = 10 // diff --exit-code
 	exitInterrupt   = 130
 	exitTerminate   = 143
 )

@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/query"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
 
@@ -24,7 +20,14 @@ const configured = "configured"
 type listOptions struct {
 	*app
 	inBucket         string // empty for the local cache
+	revisions        bool
 	include, exclude []string
+	filters          []string
+	sort             string
+	limit            int
+
+	wanted plan.Filter
+	query  *query.Query
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -32,59 +35,77 @@ func (a *app) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List what is in the cache, or with --remote in the bucket",
-		Long: `List shows the revisions in the local cache, or with --remote those in the bucket. Sizes are of all files of a
-revision; files that revisions share are counted in each of them, and once in the total.
+		Long: `List shows the repositories in the local cache, or with --remote those in the bucket; with --revisions each of
+their commits. Files that revisions share are counted once, also in the total; with --revisions they are
+counted in each revision, and once in the total.
+
+Filters, sorting and limits are those of "hf cache ls":
+
+  --filter 'size>1gb'      also !=, <, >=, <= and =; sizes are decimal
+  --filter 'accessed>30d'  ages in s, m, h, d, w, mo or y; also modified
+  --filter type=dataset    also !=; model, dataset, space or kernel
+  --filter refs=main       also !=
+
+Put a filter with < or > in quotes, or the shell takes it for a redirection. All of several filters must
+hold. A repository was last accessed when one of its files was last read or written, as far as the
+file system tells. A bucket does not know when something was last read; there, "modified" is when the
+revision was last pushed.
+
+With --quiet only ids are printed, one a line: org/name, and with --revisions org/name@commit.
 
 EXIT STATUS
-  0 listed, also if there is nothing; 3 some manifests in the bucket cannot be read; see docs/exit-codes.md.`,
+  0 listed, also if there is nothing; 3 some manifests in the bucket cannot be read;
+  4, 7 no permission, no connection; see docs/exit-codes.md.`,
 		Example: `  hf-cache-sync list
-  hf-cache-sync list --remote
+  hf-cache-sync list --filter 'size>1gb' --filter 'accessed>30d' --sort accessed:asc
+  hf-cache-sync list --remote --revisions
   hf-cache-sync list --remote=s3://team-hf-cache --include 'org/*'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 { // "list --remote s3://bucket": a bare --remote leaves the URL behind
-				if o.inBucket != configured || !strings.Contains(args[0], "://") {
-					return &usageError{fmt.Errorf("list takes no argument %q", args[0]), "try: hf-cache-sync list --help"}
-				}
-				o.inBucket = args[0]
-			}
-			filter, err := parseFilter(o.include, o.exclude)
-			if err != nil {
+			if err := o.check(args); err != nil {
 				return err
 			}
-			wants := func(r hub.Repo) bool { return filter.Wants(r.String(), r.Name) }
 			if o.inBucket == "" {
-				return o.local(cmd.Context(), wants)
+				return o.local(cmd.Context())
 			}
-			return o.bucket(cmd.Context(), wants)
+			return o.bucket(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.inBucket, "remote", "", "list the bucket; a URL may follow after =")
 	flags.Lookup("remote").NoOptDefVal = configured
+	flags.BoolVar(&o.revisions, "revisions", false, "a line for each revision instead of each repository")
 	flags.StringArrayVar(&o.include, "include", nil, "only repositories that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
+	flags.StringArrayVarP(&o.filters, "filter", "f", nil, "only what satisfies this, such as 'size>1gb' (may be repeated)")
+	flags.StringVar(&o.sort, "sort", "", "accessed, modified, name or size, perhaps with :asc or :desc")
+	flags.IntVar(&o.limit, "limit", 0, "at most this many lines (0: all)")
 	return cmd
 }
 
-// listRow is one revision, and an element of list --json.
-type listRow struct {
-	Repo     string   `json:"repo"`
-	RepoType string   `json:"repo_type"`
-	Commit   string   `json:"commit"`
-	Refs     []string `json:"refs"`
-	Files    int      `json:"files"`
-	Size     int64    `json:"size"`
-	Complete string   `json:"complete"` // "yes", "no" or "unknown"
-
-	id hub.Repo
+func (o *listOptions) check(args []string) (err error) {
+	const hint = "try: hf-cache-sync list --help"
+	if len(args) > 0 { // "list --remote s3://bucket": a bare --remote leaves the URL behind
+		if o.inBucket != configured || !strings.Contains(args[0], "://") {
+			return &usageError{fmt.Errorf("list takes no argument %q", args[0]), hint}
+		}
+		o.inBucket = args[0]
+	}
+	if o.wanted, err = parseFilter(o.include, o.exclude); err != nil {
+		return err
+	}
+	if o.query, err = query.Parse(o.filters, o.sort, o.limit, o.Now()); err != nil {
+		return &usageError{err, hint}
+	}
+	if o.inBucket != "" && o.query.Uses("accessed") {
+		return &usageError{errors.New("a bucket does not know when something was last accessed"), `use "modified" with --remote`}
+	}
+	return nil
 }
 
-func completeWord(c manifest.Completeness) string {
-	return map[manifest.Completeness]string{manifest.Complete: "yes", manifest.Partial: "no", manifest.Unknown: "unknown"}[c]
-}
+func (o *listOptions) wants(r hub.Repo) bool { return o.wanted.Wants(r.String(), r.Name) }
 
-func (o *listOptions) local(ctx context.Context, wants func(hub.Repo) bool) (err error) {
+func (o *listOptions) local(ctx context.Context) (err error) {
 	cache, err := o.openCache(false)
 	if err != nil {
 		return err
@@ -94,182 +115,103 @@ func (o *listOptions) local(ctx context.Context, wants func(hub.Repo) bool) (err
 			err = closeErr
 		}
 	}()
-	inv, err := cache.Scan(ctx, wants)
+	inv, err := cache.Scan(ctx, o.wants)
 	if err != nil {
 		return err
 	}
 	o.sayProblems(inv.Problems)
-	rows := []listRow{}
-	distinct := map[string]int64{} // by where the bytes are
-	for _, repo := range inv.Repos {
-		for _, rev := range repo.Revisions {
-			row := listRow{
-				Repo: repo.ID.Name, RepoType: repo.ID.Type.String(), Commit: string(rev.Commit), Refs: []string{},
-				Files: len(rev.Files), Complete: completeWord(localCompleteness(rev)), id: repo.ID,
-			}
-			for _, ref := range repo.Refs {
-				if ref.Commit == rev.Commit {
-					row.Refs = append(row.Refs, string(ref.Name))
-				}
-			}
-			for _, f := range rev.Files {
-				row.Size += f.Size
-				distinct[f.Bytes] = f.Size
-			}
-			rows = append(rows, row)
-		}
+	if o.revisions {
+		return o.show(cachedRevisions(inv))
 	}
-	return o.show(rows, total(distinct))
+	return o.show(cachedRepos(inv))
 }
 
-func localCompleteness(rev *hfcache.Revision) manifest.Completeness {
-	if rev.Tree == nil {
-		return manifest.Unknown
-	}
-	listed := 0
-	for _, f := range rev.Files {
-		if _, ok := rev.Tree[f.Path]; ok {
-			listed++
-		}
-	}
-	if listed < len(rev.Tree) {
-		return manifest.Partial
-	}
-	return manifest.Complete
-}
-
-func total[K comparable](sizes map[K]int64) (sum int64) {
-	for _, size := range sizes {
-		sum += size
-	}
-	return sum
-}
-
-func (o *listOptions) bucket(ctx context.Context, wants func(hub.Repo) bool) error {
+func (o *listOptions) bucket(ctx context.Context) error {
 	if o.inBucket != configured {
 		o.remote = o.inBucket
 	}
-	catalog, err := o.catalog(nil, nil)
+	catalog, err := o.readingCatalog()
 	if err != nil {
 		return err
 	}
-	read := &bucketReader{Catalog: catalog, refs: map[manifest.Key][]string{}}
-	if err := read.all(ctx); err != nil {
+	contents, err := o.readBucket(ctx, catalog, o.wants)
+	if err != nil {
 		return err
 	}
-	rows := []listRow{}
-	distinct := map[hub.BlobID]int64{}
-	for _, entry := range read.entries {
-		if !wants(entry.Repo) {
-			continue
-		}
-		row := listRow{
-			Repo: entry.Repo.Name, RepoType: entry.Repo.Type.String(), Commit: string(entry.Commit), Refs: []string{},
-			Files: len(entry.Files), Complete: completeWord(entry.Completeness()), id: entry.Repo,
-		}
-		row.Refs = append(row.Refs, read.refs[entry.Key()]...)
-		slices.Sort(row.Refs)
-		for _, f := range entry.Files {
-			row.Size += f.Size
-			distinct[f.Blob] = f.Size
-		}
-		rows = append(rows, row)
+	rows := pushedRepos(contents)
+	if o.revisions {
+		rows = pushedRevisions(contents)
 	}
-	if err := o.show(rows, total(distinct)); err != nil {
+	if err := o.show(rows); err != nil {
 		return err
 	}
-	for _, err := range read.dangling {
-		o.note("note: %v", err)
-	}
-	for _, err := range read.broken {
-		o.warn("failed: %v", err)
-	}
-	if len(read.broken) > 0 {
-		return &someFailedError{exitSome, ui.Plural(len(read.broken), "object") + " in the bucket cannot be read, as said above", ""}
-	}
-	return nil
+	return o.sayBroken(contents)
 }
 
-// bucketReader reads all manifests and refs of a bucket, many at once.
-type bucketReader struct {
-	*remote.Catalog
-
-	mu      sync.Mutex // guards what follows
-	entries []*remote.Entry
-	refs    map[manifest.Key][]string
-	broken  []error
-
-	dangling []error // refs that lead to nothing: nothing of theirs is to be listed
-}
-
-func (b *bucketReader) all(ctx context.Context) error {
-	const atOnce = 32
-	work, ctx := errgroup.WithContext(ctx)
-	work.SetLimit(atOnce)
-	for object, err := range b.Revisions(ctx, "") {
-		if err != nil {
-			return errors.Join(err, work.Wait())
-		}
-		work.Go(func() error {
-			entry, err := b.ReadRevision(ctx, object)
-			return b.take(ctx, err, func() { b.entries = append(b.entries, entry) })
-		})
-	}
-	for object, err := range b.RefNames(ctx) {
-		if err != nil {
-			return errors.Join(err, work.Wait())
-		}
-		work.Go(func() error {
-			entry, err := b.Follow(ctx, object)
-			return b.take(ctx, err, func() { b.refs[entry.Key()] = append(b.refs[entry.Key()], string(object.Name)) })
-		})
-	}
-	err := work.Wait()
-	slices.SortFunc(b.entries, func(x, y *remote.Entry) int {
-		if c := x.Repo.Compare(y.Repo); c != 0 {
-			return c
-		}
-		return strings.Compare(string(x.Commit), string(y.Commit))
-	})
-	return err
-}
-
-// take stores what was read, or remembers what is broken; it returns what concerns every object.
-func (b *bucketReader) take(ctx context.Context, err error, store func()) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// show prints what is left of the rows after the filters.
+func (o *listOptions) show(rows []listRow) error {
+	rows = query.Apply(o.query, rows, listRow.ask)
 	switch {
-	case err == nil:
-		store()
-	case ctx.Err() != nil || stopsAll(ctx, err):
-		return err
-	case isType[*remote.DanglingRefError](err):
-		b.dangling = append(b.dangling, err)
-	default:
-		b.broken = append(b.broken, err)
+	case o.json:
+		return o.showJSON(rows)
+	case o.quiet:
+		for _, r := range rows {
+			if err := o.print("%s", ui.Clean(r.id())); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return nil
-}
-
-func (o *listOptions) show(rows []listRow, bytes int64) error {
-	if o.json {
-		return o.printJSON(struct {
-			Revisions []listRow `json:"revisions"`
-			Size      int64     `json:"size"`
-		}{rows, bytes})
-	}
-	repos := map[hub.Repo]bool{}
-	var table [][]string
-	for _, r := range rows {
-		repos[r.id] = true
-		table = append(table, []string{
-			r.id.String(), r.Commit[:12], ui.Plural(r.Files, "file"), ui.Size(r.Size), r.Complete, strings.Join(r.Refs, " "),
-		})
-	}
-	if len(table) > 0 {
-		if err := ui.Table(o.Stdout, []string{"ID", "REVISION", "FILES", "SIZE", "COMPLETE", "REFS"}, table, map[int]bool{2: true, 3: true}); err != nil {
+	if len(rows) > 0 {
+		if err := o.showTable(rows); err != nil {
 			return err
 		}
 	}
-	return o.print("%s, %s, %s", ui.Plural(len(repos), "repository"), ui.Plural(len(rows), "revision"), ui.Size(bytes))
+	repos, revisions := map[hub.Repo]bool{}, 0
+	for _, r := range rows {
+		repos[r.repo] = true
+		revisions += r.revisions
+	}
+	return o.print("%s, %s, %s", ui.Plural(len(repos), "repository"), ui.Plural(revisions, "revision"), ui.Size(totalSize(rows)))
+}
+
+func (o *listOptions) showTable(rows []listRow) error {
+	header, right := []string{"ID", "SIZE", "LAST ACCESSED", "LAST MODIFIED", "REFS"}, map[int]bool{1: true}
+	switch {
+	case o.revisions:
+		header, right = []string{"ID", "REVISION", "FILES", "SIZE", "COMPLETE", "LAST MODIFIED", "REFS"}, map[int]bool{2: true, 3: true}
+	case o.inBucket != "":
+		header = []string{"ID", "SIZE", "LAST MODIFIED", "REFS"}
+	}
+	table := make([][]string, 0, len(rows))
+	for _, r := range rows {
+		var line []string
+		for _, column := range header {
+			line = append(line, r.cell(column, o.Now()))
+		}
+		table = append(table, line)
+	}
+	return ui.FitTable(o.Stdout, ui.Width(o.Stdout), header, table, right)
+}
+
+func (o *listOptions) showJSON(rows []listRow) error {
+	size := totalSize(rows)
+	if o.revisions {
+		revisions := []jsonRevision{}
+		for _, r := range rows {
+			revisions = append(revisions, r.jsonRevision())
+		}
+		return o.printJSON(struct {
+			Revisions []jsonRevision `json:"revisions"`
+			Size      int64          `json:"size"`
+		}{revisions, size})
+	}
+	repos := []jsonRepo{}
+	for _, r := range rows {
+		repos = append(repos, r.jsonRepo())
+	}
+	return o.printJSON(struct {
+		Repos []jsonRepo `json:"repos"`
+		Size  int64      `json:"size"`
+	}{repos, size})
 }

@@ -55,17 +55,18 @@ func (e *interruptError) Error() string { return "stopped by signal: " + e.signa
 func Main(p Process) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
+	a := &app{Process: p}
 	if p.Signals != nil {
 		go func() {
 			select {
 			case s := <-p.Signals:
-				cancel(&interruptError{s})
 				signal.Reset() // a second one ends the process at once: everything on disk can be resumed at any instant
+				a.stopping(s)  // first: the end may come sooner than the word
+				cancel(&interruptError{s})
 			case <-ctx.Done():
 			}
 		}()
 	}
-	a := &app{Process: p}
 	err := a.root().ExecuteContext(ctx)
 	if interrupt, ok := errors.AsType[*interruptError](context.Cause(ctx)); ok && err != nil {
 		err = interrupt
@@ -73,11 +74,34 @@ func Main(p Process) int {
 	if err == nil {
 		return exitDone
 	}
-	v := explain(err)
-	for line := range strings.Lines(v.message) {
-		a.warn("hf-cache-sync: %s", strings.TrimSuffix(line, "\n"))
+	return a.end(explain(err))
+}
+
+// stopping answers the first signal at once: to end what is under way may take a moment.
+func (a *app) stopping(s os.Signal) {
+	switch {
+	case !a.prepared.Load(): // it has not begun
+	case s == os.Interrupt:
+		a.note("stopping; press Ctrl-C again to stop at once")
+	default:
+		a.note("stopping")
 	}
-	if v.hint != "" {
+}
+
+// end says why a command failed, and what to do about it.
+func (a *app) end(v verdict) int {
+	if a.events != nil {
+		a.events.Say("error", v.message)
+	} else {
+		for line := range strings.Lines(v.message) {
+			a.warn("hf-cache-sync: %s", strings.TrimSuffix(line, "\n"))
+		}
+	}
+	switch {
+	case v.hint == "":
+	case a.events != nil:
+		a.events.Say("hint", v.hint)
+	default:
 		a.warn("hint: %s", v.hint)
 	}
 	return v.code

@@ -13,9 +13,12 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store/countstore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/filestore"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store/limitstore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/retrystore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
@@ -70,7 +73,8 @@ func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, er
 		return nil, err
 	}
 	logger := a.logger()
-	retrying := retrystore.New(raw, retrystore.Options{MaxTries: maxTries, OnRetry: func(r retrystore.Retry) {
+	counted := countstore.New(limitstore.New(raw, int64(a.bwlimit)))
+	retrying := retrystore.New(counted, retrystore.Options{MaxTries: maxTries, OnRetry: func(r retrystore.Retry) {
 		logger.Debug("retrying", slog.String("op", r.Op), slog.String("key", r.Key), slog.Duration("wait", r.Wait), slog.Any("error", r.Err))
 		if failure, ok := errors.AsType[*store.Error](r.Err); ok && overloaded(failure.Code) && throttle != nil {
 			throttle()
@@ -116,10 +120,18 @@ func (a *app) openStore(where config.Remote) (store.Store, error) {
 
 // agent is how the program names itself to a store: Backblaze counts its integrations by a name of its own.
 func agent(where config.Remote) string {
-	if strings.Contains(where.Endpoint, "backblazeb2.com") {
+	if isB2(where) {
 		return "b2ai-hfcache"
 	}
 	return "hf-cache-sync"
+}
+
+func isB2(where config.Remote) bool { return strings.Contains(where.Endpoint, "backblazeb2.com") }
+
+// unconditional says whether the store is known to check no conditions on writes: Backblaze B2 answers 501 to them (API compatibility page, "conditional writes").
+func (a *app) unconditional() bool {
+	where, err := config.ResolveRemote(a.remote, a.Env, a.file)
+	return err == nil && where.Kind != config.Folder && (isB2(where) || a.file.ConditionalWrites() == "off")
 }
 
 // session is what a command that moves data needs.
@@ -127,6 +139,12 @@ type session struct {
 	*engine.Engine
 	progress *ui.Progress
 }
+
+// requests are those that were made of the bucket so far.
+func (s *session) requests() plan.Requests { return plan.Requests(countstore.Of(s.Catalog.Store)) }
+
+// phase tells whoever watches what is being done before anything is moved; nothing, that it is done.
+func (s *session) phase(text string) { s.Events.Event(event.Event{Kind: event.Phase, Text: text}) }
 
 // cacheUse says what a command wants of the cache folder.
 type cacheUse uint8
@@ -145,9 +163,17 @@ func (a *app) open(verb string, use cacheUse, options engine.Options) (*session,
 	}
 	progress := ui.NewProgress(a.Stderr, a.progressMode(), a.Now)
 	progress.Verb(verb)
+	a.screen.Store(progress)
+	sink := event.Sink(progress)
+	if a.events != nil {
+		sink = a.events
+	}
+	where, err := config.ResolveRemote(a.remote, a.Env, a.file)
+	options.WatchSent = err == nil && where.Kind != config.Folder || a.bwlimit > 0
+	options.Ranges = a.bwlimit.rangesFor()
 	s := &session{progress: progress}
-	s.Engine = &engine.Engine{Cache: cache, Events: a.watched(progress), Options: options}
-	s.Catalog, err = a.catalog(progress, s.Throttle)
+	s.Engine = &engine.Engine{Cache: cache, Events: a.watched(sink), Options: options}
+	s.Catalog, err = a.catalog(sink, s.Throttle)
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -171,10 +197,11 @@ func pullUse(dryRun bool) cacheUse {
 }
 
 func (a *app) progressMode() ui.Mode {
+	kind, _ := a.Env("TERM")
 	switch {
 	case a.quiet || a.noProgress:
 		return ui.Silent
-	case ui.IsTerminal(a.Stderr) && !a.verbose:
+	case ui.IsTerminal(a.Stderr) && !a.verbose && kind != "dumb":
 		return ui.Bars
 	default:
 		return ui.Lines
@@ -198,7 +225,7 @@ type loggedSink struct {
 func (s loggedSink) Event(e event.Event) {
 	if e.Kind != event.ItemProgress {
 		s.log.LogAttrs(context.Background(), slog.LevelDebug, "event", slog.String("kind", e.Kind.String()),
-			slog.String("item", e.Item), slog.String("repo", e.Repo), slog.Int64("bytes", e.Bytes), slog.Any("error", e.Err))
+			slog.String("item", e.Item), slog.String("path", e.Path), slog.String("repo", e.Repo), slog.Int64("bytes", e.Bytes), slog.Any("error", e.Err))
 	}
 	s.Sink.Event(e)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -97,10 +98,10 @@ func (o *pullOptions) run(ctx context.Context) (err error) {
 		}
 	}()
 	report, err := o.pull(ctx, s)
-	if err != nil {
-		return err
-	}
 	s.progress.Close()
+	if err != nil {
+		return notInBucket(ctx, err, o.repo, s.Catalog)
+	}
 	if o.json {
 		if err := o.printJSON(report); err != nil {
 			return err
@@ -113,41 +114,56 @@ func (o *pullOptions) run(ctx context.Context) (err error) {
 
 // pull does the work for one repository.
 func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error) {
+	watch, before := newStopwatch(o.Now), s.requests()
 	p, err := s.PreparePull(ctx, o.repo, o.revision, o.policy)
 	if err != nil {
 		return nil, err
 	}
+	planned := s.requests().Minus(before).Plus(p.Requests())
 	result := &engine.Result{}
 	if !o.dryRun {
 		if result, err = s.Pull(ctx, p); err != nil {
 			o.sayFailures(result.Failures)
+			if result.Blobs > 0 {
+				o.note("%s downloaded before it stopped", blobs(result.Blobs, result.Bytes))
+			}
 			return nil, fmt.Errorf("pull %s: %w", p.Manifest.Key(), err)
 		}
+		o.noteTerms(ctx, s.Cache, p.Manifest)
 	}
-	return newPullReport(p, result, o.dryRun), nil
+	report := newPullReport(p, result, o.dryRun)
+	report.planned, report.elapsed = planned, watch.elapsed()
+	report.PlannedRequests, report.Requests = requestsJSON(planned), requestsJSON(s.requests().Minus(before))
+	report.ElapsedSeconds = seconds(report.elapsed)
+	return report, nil
 }
 
-// pullReport is what became of one repository, and the object of pull --json.
+// pullReport is what became of one repository, and the object of pull --json. docs/json.md describes it.
 type pullReport struct {
-	DryRun          bool       `json:"dry_run"`
-	Repo            string     `json:"repo"`
-	RepoType        string     `json:"repo_type"`
-	Commit          string     `json:"commit"`
-	Files           int        `json:"files"`
-	FilteredFiles   int        `json:"filtered_files"`
-	ListedFiles     *int       `json:"listed_files"` // of the whole commit; null if unknown
-	PlannedBlobs    int        `json:"planned_blobs"`
-	PlannedBytes    int64      `json:"planned_bytes"`
-	DownloadedBlobs int        `json:"downloaded_blobs"`
-	DownloadedBytes int64      `json:"downloaded_bytes"`
-	ResumedBytes    int64      `json:"resumed_bytes"`
-	ReusedBlobs     int        `json:"reused_blobs"`
-	LinkedFiles     int        `json:"linked_files"`
-	Refs            []string   `json:"refs"`
-	KeptRefs        []string   `json:"kept_refs"`
-	Offline         string     `json:"offline"` // "ready", "partial" or "unknown"
-	Failed          []jsonItem `json:"failed"`
+	DryRun          bool         `json:"dry_run"`
+	Repo            string       `json:"repo"`
+	RepoType        string       `json:"repo_type"`
+	Commit          string       `json:"commit"`
+	Files           int          `json:"files"`
+	FilteredFiles   int          `json:"filtered_files"`
+	ListedFiles     *int         `json:"listed_files"` // of the whole commit; null if unknown
+	PlannedBlobs    int          `json:"planned_blobs"`
+	PlannedBytes    int64        `json:"planned_bytes"`
+	PlannedRequests jsonRequests `json:"planned_requests"`
+	DownloadedBlobs int          `json:"downloaded_blobs"`
+	DownloadedBytes int64        `json:"downloaded_bytes"`
+	ResumedBytes    int64        `json:"resumed_bytes"`
+	ReusedBlobs     int          `json:"reused_blobs"`
+	LinkedFiles     int          `json:"linked_files"`
+	Refs            []string     `json:"refs"`
+	KeptRefs        []string     `json:"kept_refs"`
+	Requests        jsonRequests `json:"requests"`
+	ElapsedSeconds  float64      `json:"elapsed_seconds"`
+	Offline         string       `json:"offline"` // "ready", "partial" or "unknown"
+	Failed          []jsonItem   `json:"failed"`
 
+	planned   plan.Requests
+	elapsed   time.Duration
 	key       manifest.Key
 	present   int
 	failures  []engine.Failure
@@ -190,12 +206,14 @@ func (o *pullOptions) say(r *pullReport) error {
 		o.note("note: the local ref %s was learned later than the bucket's and stays; --force-refs moves it", name)
 	}
 	o.sayFailures(r.failures)
+	t := tally{failures: r.failures, filtered: r.FilteredFiles, kept: len(r.KeptRefs)}
 	if r.DryRun {
-		return o.print("would pull %s: %s, of which %s to download", r.key, ui.Plural(r.Files, "file"), blobs(r.PlannedBlobs, r.PlannedBytes))
+		return o.print("would pull %s: %s, of which %s to download in %s%s",
+			r.key, ui.Plural(r.Files, "file"), blobs(r.PlannedBlobs, r.PlannedBytes), r.planned, t)
 	}
 	detail := "everything was here"
 	if r.DownloadedBlobs > 0 || r.ReusedBlobs > 0 {
-		detail = blobs(r.DownloadedBlobs, r.DownloadedBytes) + " downloaded"
+		detail = blobs(r.DownloadedBlobs, r.DownloadedBytes) + " downloaded " + pace(r.elapsed, r.DownloadedBytes-r.ResumedBytes)
 		if r.ResumedBytes > 0 {
 			detail += ", " + ui.Size(r.ResumedBytes) + " of it by an earlier pull"
 		}
@@ -203,7 +221,7 @@ func (o *pullOptions) say(r *pullReport) error {
 			detail += ", " + ui.Plural(r.ReusedBlobs, "blob") + " taken from other repositories here"
 		}
 	}
-	if err := o.print("pulled %s: %s, %s", r.key, ui.Plural(r.Files, "file"), detail); err != nil {
+	if err := o.print("pulled %s: %s, %s%s", r.key, ui.Plural(r.Files, "file"), detail, t); err != nil {
 		return err
 	}
 	return o.print("offline: %s", r.offlineText())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -80,11 +81,13 @@ func (o *pullAllOptions) run(ctx context.Context) (err error) {
 			err = closeErr
 		}
 	}()
+	watch := newStopwatch(o.Now)
+	s.phase("asking the bucket for its refs")
 	targets, failed, err := o.targets(ctx, s.Catalog)
 	if err != nil {
 		return err
 	}
-	reports := []*pullReport{}
+	reports, asked := []*pullReport{}, s.requests()
 	for _, key := range targets {
 		one := &pullOptions{
 			app: o.app, repo: key.Repo, revision: string(key.Commit), dryRun: o.dryRun,
@@ -92,7 +95,6 @@ func (o *pullAllOptions) run(ctx context.Context) (err error) {
 		}
 		report, err := one.pull(ctx, s)
 		if err == nil && !o.json {
-			s.progress.Close()
 			err = one.say(report)
 		}
 		if err == nil {
@@ -108,7 +110,10 @@ func (o *pullAllOptions) run(ctx context.Context) (err error) {
 		}
 	}
 	s.progress.Close()
-	return o.report(reports, failed)
+	if failed == nil {
+		failed = []jsonItem{}
+	}
+	return o.report(&pullAllReport{Pulled: reports, Failed: failed, Requests: requestsJSON(s.requests()), elapsed: watch.elapsed()}, asked)
 }
 
 // stopsAll says whether an error would meet the next repository too.
@@ -197,28 +202,46 @@ func (o *pullAllOptions) choose(refs []remote.RefObject) []remote.RefObject {
 	return refs[:1]
 }
 
-func (o *pullAllOptions) report(reports []*pullReport, failed []jsonItem) error {
-	if o.json {
-		if failed == nil {
-			failed = []jsonItem{}
-		}
-		if err := o.printJSON(struct {
-			Pulled []*pullReport `json:"pulled"`
-			Failed []jsonItem    `json:"failed"`
-		}{reports, failed}); err != nil {
-			return err
-		}
-	} else {
-		verb := "pulled"
-		if o.dryRun {
-			verb = "would pull"
-		}
-		if err := o.print("%s %s", verb, ui.Plural(len(reports), "revision")); err != nil {
-			return err
-		}
+// pullAllReport is the object of pull-all --json. docs/json.md describes it.
+type pullAllReport struct {
+	Pulled          []*pullReport `json:"pulled"`
+	Failed          []jsonItem    `json:"failed"`
+	PlannedRequests jsonRequests  `json:"planned_requests"`
+	Requests        jsonRequests  `json:"requests"`
+	ElapsedSeconds  float64       `json:"elapsed_seconds"`
+
+	elapsed time.Duration
+}
+
+// report says what came of it. asked are the requests that it took to find out what there is.
+func (o *pullAllOptions) report(r *pullAllReport, asked plan.Requests) error {
+	planned := asked
+	var moved pullReport
+	for _, one := range r.Pulled {
+		planned = planned.Plus(one.planned)
+		moved.PlannedBlobs += one.PlannedBlobs
+		moved.PlannedBytes += one.PlannedBytes
+		moved.DownloadedBlobs += one.DownloadedBlobs
+		moved.DownloadedBytes += one.DownloadedBytes
+		moved.ResumedBytes += one.ResumedBytes
 	}
-	if len(failed) > 0 {
-		return &someFailedError{exitSome, fmt.Sprintf("pull-all: %s failed, as said above", ui.Plural(len(failed), "item")), ""}
+	r.PlannedRequests, r.ElapsedSeconds = requestsJSON(planned), seconds(r.elapsed)
+	revisions, t := ui.Plural(len(r.Pulled), "revision"), tally{lost: len(r.Failed)}
+	var err error
+	switch {
+	case o.json:
+		err = o.printJSON(r)
+	case o.dryRun:
+		err = o.print("would pull %s: %s in %s%s", revisions, blobs(moved.PlannedBlobs, moved.PlannedBytes), planned, t)
+	default:
+		err = o.print("pulled %s: %s %s%s", revisions, blobs(moved.DownloadedBlobs, moved.DownloadedBytes),
+			pace(r.elapsed, moved.DownloadedBytes-moved.ResumedBytes), t)
+	}
+	if err != nil {
+		return err
+	}
+	if len(r.Failed) > 0 {
+		return &someFailedError{exitSome, fmt.Sprintf("pull-all: %s failed, as said above", ui.Plural(len(r.Failed), "item")), ""}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -22,9 +23,14 @@ type pushOptions struct {
 	forceRefs        bool
 	recheck          bool
 	yes              bool
+	allowGated       bool
+	allowGatedGiven  bool // by the flag or its variable, so that the configuration file has no say
 
+	gated    []engine.Failure        // what was left out because it looks gated
 	selected map[hub.Repo]hub.Commit // from the arguments; empty means all. The commit is empty for the whole repository.
 	filter   plan.Filter
+	standing plan.Filter // of the configuration file; for a bare push alone
+	excluded []hub.Repo  // what it kept out
 }
 
 func (a *app) pushCommand() *cobra.Command {
@@ -37,6 +43,7 @@ manifests that name them, then the refs that name those. Without arguments the w
 
 What is already there costs one request for each local revision and ref, however large the bucket is.
 Every file is checked against its hash before it counts as pushed; a damaged one is named and left out.
+Repositories that look gated, by the front matter of their README or by their licence, are left out and named.
 An interrupted push is carried on by the next one.
 
 EXIT STATUS
@@ -49,6 +56,7 @@ EXIT STATUS
 			if err := o.check(args); err != nil {
 				return err
 			}
+			o.allowGatedGiven = cmd.Flags().Changed("allow-gated")
 			return o.run(cmd.Context())
 		},
 	}
@@ -61,6 +69,7 @@ EXIT STATUS
 	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs even if they were learned later than the local ones")
 	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the first push of everything to a bucket")
+	flags.BoolVar(&o.allowGated, "allow-gated", false, "push repositories that look gated, too")
 	return cmd
 }
 
@@ -112,10 +121,21 @@ func (o *pushOptions) check(args []string) error {
 
 func (o *pushOptions) wants(repo hub.Repo) bool {
 	_, named := o.selected[repo]
-	return (named || len(o.selected) == 0) && o.filter.Wants(repo.String(), repo.Name)
+	if !named && len(o.selected) > 0 || !o.filter.Wants(repo.String(), repo.Name) {
+		return false
+	}
+	if len(o.selected) == 0 && o.filter.Empty() && !o.standing.Wants(repo.String(), repo.Name) {
+		o.excluded = append(o.excluded, repo)
+		return false
+	}
+	return true
 }
 
 func (o *pushOptions) run(ctx context.Context) (err error) {
+	watch := newStopwatch(o.Now)
+	if o.standing, err = o.standingFilter(); err != nil {
+		return err
+	}
 	s, err := o.open("pushing", useExisting, engine.Options{Workers: o.workers})
 	if err != nil {
 		return err
@@ -125,11 +145,16 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 			err = closeErr
 		}
 	}()
+	s.phase("scanning the cache")
 	inv, err := s.Cache.Scan(ctx, o.wants)
 	if err != nil {
 		return err
 	}
+	o.noteExcluded()
 	if err := o.narrow(inv); err != nil {
+		return err
+	}
+	if o.gated, err = o.dropGated(ctx, s.Cache, inv); err != nil {
 		return err
 	}
 	policy := plan.PushPolicy{Recheck: o.recheck, ForceRefs: o.forceRefs}
@@ -137,11 +162,13 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	run := &pushRun{inventory: inv, plan: p, result: &engine.Result{}, planned: s.requests().Plus(p.Requests(policy, o.unconditional()))}
 	if o.dryRun {
 		s.progress.Close()
-		return o.report(inv, p, &engine.Result{})
+		run.made, run.elapsed = s.requests(), watch.elapsed()
+		return o.report(run)
 	}
-	if err := o.confirm(s.Catalog.Store.String(), p); err != nil {
+	if err := watch.without(func() error { return o.confirm(ctx, s.Catalog.Store.String(), p) }); err != nil {
 		return err
 	}
 	result, err := s.Push(ctx, p, policy)
@@ -153,7 +180,8 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	return o.report(inv, p, result)
+	run.result, run.made, run.elapsed = result, s.requests(), watch.elapsed()
+	return o.report(run)
 }
 
 // narrow applies what the arguments say to the inventory, and makes sure that all of them are there.
@@ -161,9 +189,7 @@ func (o *pushOptions) narrow(inv *hfcache.Inventory) error {
 	for repo, commit := range o.selected {
 		found := inv.Repo(repo)
 		if found == nil {
-			return &someFailedError{
-				exitNotFound, fmt.Sprintf("push %s: it is not in the cache at %s", repo, inv.Dir), "hf-cache-sync list shows what is",
-			}
+			return notInCache("push", repo, inv, o.localRepos())
 		}
 		if commit == "" {
 			continue
@@ -185,19 +211,18 @@ func (o *pushOptions) narrow(inv *hfcache.Inventory) error {
 }
 
 // report prints what was done, or would be, and decides the exit code.
-func (o *pushOptions) report(inv *hfcache.Inventory, p *plan.Push, result *engine.Result) error {
-	failures := result.Failures
-	for _, r := range p.Refused {
+func (o *pushOptions) report(run *pushRun) error {
+	failures := append(slices.Clip(run.result.Failures), o.gated...)
+	for _, r := range run.plan.Refused {
 		failures = append(failures, refusalFailure(r))
 	}
-	lost := o.sayProblems(inv.Problems)
+	lost := o.sayProblems(run.inventory.Problems)
 	o.sayFailures(failures)
-	uploads, bytes := p.Uploads()
 	if o.json {
-		if err := o.printJSON(o.summary(inv, p, result, failures)); err != nil {
+		if err := o.printJSON(o.summary(run, failures)); err != nil {
 			return err
 		}
-	} else if err := o.sayDone(inv, p, result, len(uploads), bytes); err != nil {
+	} else if err := o.sayDone(run, tally{failures: failures, excluded: len(o.excluded), lost: lost}); err != nil {
 		return err
 	}
 	if code := failureCode(failures); code != exitDone {
@@ -222,61 +247,3 @@ type refusalError string
 
 // Error is the reason.
 func (e refusalError) Error() string { return string(e) }
-
-func (o *pushOptions) sayDone(inv *hfcache.Inventory, p *plan.Push, result *engine.Result, uploads int, bytes int64) error {
-	switch {
-	case o.dryRun:
-		for _, rev := range p.Revisions {
-			if err := o.print("would push %s (%s)", rev.Manifest.Key(), ui.Plural(len(rev.Manifest.Files), "file")); err != nil {
-				return err
-			}
-		}
-		for _, ref := range p.Refs {
-			if err := o.print("would point %s %s at %s", ref.Key.Repo, ref.Key.Name, ref.Commit.Short()); err != nil {
-				return err
-			}
-		}
-		return o.print("would upload %s, %s, %s; %s up to date",
-			blobs(uploads, bytes), ui.Plural(len(p.Revisions), "manifest"), ui.Plural(len(p.Refs), "ref"), ui.Plural(p.UpToDate, "revision"))
-	case len(inv.Repos) == 0:
-		return o.print("nothing to push: no repository of the cache at %s is meant", inv.Dir)
-	case result.Blobs+result.Manifests+result.Refs == 0 && !result.Failed():
-		return o.print("nothing to push: %s up to date", ui.Plural(p.UpToDate+len(p.Revisions), "revision"))
-	default:
-		var resumed string
-		if result.Resumed > 0 {
-			resumed = ", " + ui.Size(result.Resumed) + " of it by an earlier push"
-		}
-		return o.print("pushed %s%s, %s, %s; %s up to date", blobs(result.Blobs, result.Bytes), resumed,
-			ui.Plural(result.Manifests, "manifest"), ui.Plural(result.Refs, "ref"), ui.Plural(p.UpToDate, "revision"))
-	}
-}
-
-// pushSummary is the object of push --json.
-type pushSummary struct {
-	DryRun        bool       `json:"dry_run"`
-	Repos         int        `json:"repos"`
-	PlannedBlobs  int        `json:"planned_blobs"`
-	PlannedBytes  int64      `json:"planned_bytes"`
-	UploadedBlobs int        `json:"uploaded_blobs"`
-	UploadedBytes int64      `json:"uploaded_bytes"`
-	ResumedBytes  int64      `json:"resumed_bytes"`
-	Manifests     int        `json:"manifests"`
-	Refs          int        `json:"refs"`
-	UpToDate      int        `json:"revisions_up_to_date"`
-	Skipped       []jsonItem `json:"skipped"`
-	Failed        []jsonItem `json:"failed"`
-	LeftOut       []jsonItem `json:"left_out"`
-	Notes         []jsonItem `json:"notes"`
-}
-
-func (o *pushOptions) summary(inv *hfcache.Inventory, p *plan.Push, result *engine.Result, failures []engine.Failure) pushSummary {
-	uploads, bytes := p.Uploads()
-	return pushSummary{
-		DryRun: o.dryRun, Repos: len(inv.Repos), PlannedBlobs: len(uploads), PlannedBytes: bytes,
-		UploadedBlobs: result.Blobs, UploadedBytes: result.Bytes, ResumedBytes: result.Resumed,
-		Manifests: result.Manifests, Refs: result.Refs, UpToDate: p.UpToDate,
-		Skipped: failureItems(failures, true), Failed: failureItems(failures, false),
-		LeftOut: problemItems(inv.Problems, true), Notes: problemItems(inv.Problems, false),
-	}
-}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
@@ -25,10 +26,16 @@ type app struct {
 	verbose    bool
 	quiet      bool
 	noProgress bool
+	jsonEvents bool
+	bwlimit    byteRate
 
 	file        *config.File // what the configuration file says; never nil once a command runs
 	fileErr     error        // why it could not be read, for commands that go on without
 	fileWarning string       // that others can read the secret in it
+
+	events   *ui.JSONEvents              // what standard error gets instead of text; nil without --json-events
+	prepared atomic.Bool                 // the flags and events are as they stay
+	screen   atomic.Pointer[ui.Progress] // what may be drawing on standard error
 }
 
 func (a *app) root() *cobra.Command {
@@ -46,16 +53,14 @@ Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_RE
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.prepare,
-		Args:              cobra.NoArgs,
+		Args:              noSuchCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetArgs(a.Args)
 	cmd.SetIn(a.Stdin)
 	cmd.SetOut(a.Stdout)
 	cmd.SetErr(a.Stderr)
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err, "try: " + cmd.CommandPath() + " --help"}
-	})
+	cmd.SetFlagErrorFunc(flagError)
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&a.config, "config", "", "the configuration file (default: ./.hf-cache-sync.yaml, then ~/.hf-cache-sync.yaml)")
 	flags.StringVar(&a.remote, "remote", "", "the bucket: s3://bucket[/prefix] or file:///path")
@@ -64,16 +69,20 @@ Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_RE
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say in detail what is done")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print errors only")
 	flags.BoolVar(&a.noProgress, "no-progress", false, "no progress on standard error")
+	flags.BoolVar(&a.jsonEvents, "json-events", false, "what happens as JSON objects on standard error, one a line")
+	flags.Var(&a.bwlimit, "bwlimit", "move at most so many bytes a second, up and down together: 50MB, 20MiB (0: no limit)")
 	cmd.Version = version()
 	cmd.SetVersionTemplate("hf-cache-sync {{.Version}}\n")
-	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.statusCommand(), a.diffCommand(), a.demoCommand(), a.versionCommand())
+	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.statusCommand(), a.diffCommand(), a.initCommand(), a.demoCommand(), a.versionCommand(),
+		a.manCommand())
 	wrapArgs(cmd)
+	a.completions(cmd)
 	return cmd
 }
 
 // wrapArgs makes a wrong number of arguments a usage error, which cobra does not tell from others.
 func wrapArgs(cmd *cobra.Command) {
-	for _, sub := range append(cmd.Commands(), cmd) {
+	for _, sub := range cmd.Commands() {
 		check := sub.Args
 		if check == nil {
 			continue
@@ -109,6 +118,10 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 			errs = errors.Join(errs, usagef("%s=%q: %w", name, value, err))
 		}
 	})
+	if a.jsonEvents {
+		a.events = ui.NewJSONEvents(a.Stderr, a.Now)
+	}
+	a.prepared.Store(true)
 	if errs != nil {
 		return errs
 	}
@@ -124,18 +137,33 @@ func (a *app) print(format string, args ...any) error {
 // note writes a line for people beside the result.
 func (a *app) note(format string, args ...any) {
 	if !a.quiet {
-		_, _ = fmt.Fprintln(a.Stderr, ui.Clean(fmt.Sprintf(format, args...))) // a lost note is no reason to fail
+		a.say("note", fmt.Sprintf(format, args...))
 	}
 }
 
 // warn writes a line that even --quiet does not silence.
 func (a *app) warn(format string, args ...any) {
-	_, _ = fmt.Fprintln(a.Stderr, ui.Clean(fmt.Sprintf(format, args...))) // there is nowhere else to say it
+	a.say("warning", fmt.Sprintf(format, args...))
+}
+
+// say writes a line to standard error, above whatever is drawn there, or as an object of the given kind.
+func (a *app) say(kind, text string) {
+	switch screen := a.screen.Load(); {
+	case a.events != nil:
+		a.events.Say(kind, text)
+	case screen != nil:
+		screen.Say(text)
+	default:
+		_, _ = fmt.Fprintln(a.Stderr, ui.Clean(text)) // there is nowhere else to say it
+	}
 }
 
 func (a *app) logger() *slog.Logger {
 	if !a.verbose {
 		return slog.New(slog.DiscardHandler)
+	}
+	if a.events != nil {
+		return slog.New(slog.NewJSONHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	_, noColor := a.Env("NO_COLOR")
 	return slog.New(tint.NewTextHandler(a.Stderr, &tint.Options{Level: slog.LevelDebug, NoColor: noColor || !ui.IsTerminal(a.Stderr)}))

@@ -18,9 +18,16 @@ func version() string {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Use:         "version",
+		Annotations: map[string]string{annotationConfig: configNone},
+		Short:       "Print the version",
+		Long: `Version prints the version, the Go toolchain that built the program, and the platform that it was built for.
+
+EXIT STATUS
+  0 printed.`,
+		Example: `  hf-cache-sync version
+  hf-cache-sync version --json`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.json {
 				return a.printJSON(struct {

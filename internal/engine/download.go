@@ -108,8 +108,8 @@ func (r *pullRun) copyRange(ctx context.Context, f manifest.File, rng store.Rang
 func (r *pullRun) downloadLarge(ctx context.Context, f manifest.File) error {
 	unlock, err := r.Cache.LockBlob(ctx, r.plan.Manifest.Repo, string(f.Blob), func() {
 		r.emit(event.Event{
-			Kind: event.Waiting, Item: string(f.Blob), Repo: r.plan.Manifest.Repo.String(),
-			Text: "another program is downloading blob " + f.Blob.Short(),
+			Kind: event.Waiting, Item: string(f.Blob), Path: string(f.Path), Repo: r.plan.Manifest.Repo.String(),
+			Text: fmt.Sprintf("another program is downloading %s (blob %s)", f.Path, f.Blob.Short()),
 		})
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
@@ -33,17 +34,18 @@ type Options struct {
 	Workers  int // large blobs moved at once; 8
 	Ranges   int // requests at once for one large blob; 8
 	Requests int // requests at once over all; 64
+
+	// WatchSent reports the bytes of an upload while they are sent, and not only when all of a part have arrived. It keeps a store from seeing the file that they come
+	// from, so it is not for a folder as a bucket, where the kernel can copy.
+	WatchSent bool
 }
 
 // Transfer sizes, in bytes.
 const (
 	// largeBlob is from when on a blob is moved in parts, resumably.
-	largeBlob = 16 << 20
+	largeBlob = plan.LargeBlob
 	// downloadPart is one ranged request: long enough that a round trip is small beside it, short enough that a kill wastes little.
-	downloadPart = 8 << 20
-	// minUploadPart and maxParts are within the limits of every S3 store.
-	minUploadPart = 16 << 20
-	maxParts      = 10_000
+	downloadPart = plan.DownloadPart
 	// bufferSize is one buffer of the pool, and up to which size a file is uploaded from memory.
 	bufferSize = 256 << 10
 )
@@ -68,6 +70,9 @@ func (e *Engine) emit(ev event.Event) {
 	}
 }
 
+// phase says what is being done before anything is moved; nothing, that it is done.
+func (e *Engine) phase(text string) { e.emit(event.Event{Kind: event.Phase, Text: text}) }
+
 // Failure is one thing that could not be done while the rest went on.
 type Failure struct {
 	Key  manifest.Key
@@ -85,6 +90,8 @@ func (f Failure) String() string {
 		return fmt.Sprintf("%s: %s: %v", f.Key, f.Path, f.Err)
 	case f.Ref != "":
 		return fmt.Sprintf("%s: ref %s: %v", f.Key.Repo, f.Ref, f.Err)
+	case f.Key.Commit == "": // a whole repository
+		return fmt.Sprintf("%s: %v", f.Key.Repo, f.Err)
 	default:
 		return fmt.Sprintf("%s: %v", f.Key, f.Err)
 	}

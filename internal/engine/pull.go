@@ -93,6 +93,8 @@ func (e *Engine) Resolve(ctx context.Context, repo hub.Repo, revision string) (*
 
 // PreparePull finds out what the cache lacks of one revision of the bucket. It changes nothing. Without a cache everything is lacking.
 func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string, policy plan.PullPolicy) (*plan.Pull, error) {
+	defer e.phase("")
+	e.phase("asking the bucket for " + repo.String())
 	entry, asked, err := e.Resolve(ctx, repo, revision)
 	if err != nil {
 		return nil, err
@@ -103,6 +105,7 @@ func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string
 	}
 	var local *hfcache.Repo
 	if e.Cache != nil {
+		e.phase("scanning " + repo.String() + " in the cache")
 		inv, err := e.Cache.Scan(ctx, func(r hub.Repo) bool { return r == repo })
 		if err != nil {
 			return nil, err
@@ -232,7 +235,7 @@ func (r *pullRun) each(ctx context.Context, blobs []manifest.File, limit int, mo
 			break
 		}
 		work.Go(func() error {
-			r.emit(event.Event{Kind: event.ItemStarted, Item: string(f.Blob), Repo: r.plan.Manifest.Repo.String(), Bytes: f.Size})
+			r.emit(event.Event{Kind: event.ItemStarted, Item: string(f.Blob), Path: string(f.Path), Repo: r.plan.Manifest.Repo.String(), Bytes: f.Size})
 			reused, err := r.reuse(ctx, f)
 			if reused || err != nil {
 				return r.finish(ctx, f, err)
@@ -245,7 +248,7 @@ func (r *pullRun) each(ctx context.Context, blobs []manifest.File, limit int, mo
 
 // finish says what became of a blob and returns only errors that concern all.
 func (r *pullRun) finish(ctx context.Context, f manifest.File, err error) error {
-	r.emit(event.Event{Kind: event.ItemDone, Item: string(f.Blob), Repo: r.plan.Manifest.Repo.String(), Err: err})
+	r.emit(event.Event{Kind: event.ItemDone, Item: string(f.Blob), Path: string(f.Path), Repo: r.plan.Manifest.Repo.String(), Err: err})
 	if err == nil {
 		return nil
 	}

@@ -23,6 +23,8 @@ import (
 func (e *Engine) PreparePush(ctx context.Context, inv *hfcache.Inventory, policy plan.PushPolicy) (*plan.Push, error) {
 	buf := e.shared().buffer()
 	defer e.shared().giveBack(buf)
+	defer e.phase("")
+	e.phase("hashing files whose digest is not known")
 	var revisions []manifest.Key
 	var refs []remote.RefKey
 	for _, repo := range inv.Repos {
@@ -43,6 +45,7 @@ func (e *Engine) PreparePush(ctx context.Context, inv *hfcache.Inventory, policy
 			revisions = append(revisions, manifest.Key{Repo: repo.ID, Commit: commit})
 		}
 	}
+	e.phase("asking the bucket for manifests and refs")
 	idx, err := e.Catalog.Lookup(ctx, revisions, refs)
 	if err != nil {
 		return nil, err
@@ -57,6 +60,7 @@ func (e *Engine) PreparePush(ctx context.Context, inv *hfcache.Inventory, policy
 		}
 	}
 	p := plan.NewPush(inv, idx, policy)
+	e.phase("asking the bucket which blobs it has")
 	present, err := e.Catalog.Presence(ctx, p.Unknown())
 	if err != nil {
 		return nil, err
@@ -146,9 +150,9 @@ func (r *pushRun) upload(ctx context.Context, blobs []plan.PushBlob) error {
 
 // one moves one blob, tells those who wait for it, and returns only errors that concern all.
 func (r *pushRun) one(ctx context.Context, b plan.PushBlob, move func(context.Context, plan.PushBlob) error) error {
-	r.emit(event.Event{Kind: event.ItemStarted, Item: string(b.ID), Repo: b.Repo.String(), Bytes: b.File.Size})
+	r.emit(event.Event{Kind: event.ItemStarted, Item: string(b.ID), Path: string(b.File.Path), Repo: b.Repo.String(), Bytes: b.File.Size})
 	err := move(ctx, b)
-	r.emit(event.Event{Kind: event.ItemDone, Item: string(b.ID), Repo: b.Repo.String(), Err: err})
+	r.emit(event.Event{Kind: event.ItemDone, Item: string(b.ID), Path: string(b.File.Path), Repo: b.Repo.String(), Err: err})
 	r.tasks[b.ID].finish(err)
 	if err == nil {
 		r.count(func(res *Result) { res.Blobs++; res.Bytes += b.File.Size })

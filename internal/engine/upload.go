@@ -80,11 +80,10 @@ func (r *pushRun) uploadSmall(ctx context.Context, b plan.PushBlob) error {
 		}
 		return err
 	}
-	if _, err := r.store().Put(ctx, manifest.BlobKey(b.ID), body, store.PutOptions{SHA256: string(sum)}); err != nil {
-		return err
-	}
-	r.emit(event.Event{Kind: event.ItemProgress, Item: string(b.ID), Bytes: b.File.Size})
-	return nil
+	body, done := r.watch(b.ID, body)
+	_, err = r.store().Put(ctx, manifest.BlobKey(b.ID), body, store.PutOptions{SHA256: string(sum)})
+	done(err)
+	return err
 }
 
 // digest checks the body against the blob's id and returns its SHA-256, by which the store checks what arrives.
@@ -152,7 +151,7 @@ func (r *pushRun) uploadLarge(ctx context.Context, b plan.PushBlob, earlier stor
 	if !ok {
 		return fmt.Errorf("%s: %w: it takes no large objects", r.store(), store.ErrUnsupported)
 	}
-	u := &upload{pushRun: r, multipart: multipart, blob: b, src: src, partSize: uploadPartSize(b.File.Size)}
+	u := &upload{pushRun: r, multipart: multipart, blob: b, src: src, partSize: plan.UploadPart(b.File.Size)}
 	err = u.run(ctx, earlier)
 	if errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
 		// The upload vanished: somebody finished the same blob, or the store swept it. Nothing of it is lost, as the file is still here.
@@ -168,12 +167,6 @@ func (r *pushRun) uploadLarge(ctx context.Context, b plan.PushBlob, earlier stor
 		}
 	}
 	return err
-}
-
-func uploadPartSize(size int64) int64 {
-	const mib = 1 << 20
-	part := (size + maxParts - 1) / maxParts
-	return max(minUploadPart, (part+mib-1)/mib*mib)
 }
 
 // upload is one large blob on its way.
@@ -236,13 +229,11 @@ func (u *upload) parts(ctx context.Context, target store.Upload, have map[int]st
 				return err
 			}
 			defer u.shared().release()
-			part, err := u.multipart.PutPart(ctx, target, i+1, section)
-			if err != nil {
-				return err
-			}
+			body, done := u.watch(u.blob.ID, section)
+			part, err := u.multipart.PutPart(ctx, target, i+1, body)
 			parts[i] = part
-			u.emit(event.Event{Kind: event.ItemProgress, Item: string(u.blob.ID), Bytes: section.Size()})
-			return nil
+			done(err)
+			return err
 		})
 	}
 	return work.Wait()

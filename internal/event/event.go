@@ -11,11 +11,11 @@ type Kind uint8
 const (
 	// TransferStarted: Items and Bytes are what the whole operation will move.
 	TransferStarted Kind = iota + 1
-	// ItemStarted: Item, Repo and Bytes (its size).
+	// ItemStarted: Item, Path, Repo and Bytes (its size).
 	ItemStarted
 	// ItemProgress: Item and Bytes (moved since the last report of this item; negative when bytes have to be moved again).
 	ItemProgress
-	// ItemDone: Item, Repo, and Err if it failed.
+	// ItemDone: Item, Path, Repo, and Err if it failed.
 	ItemDone
 	// TransferDone ends what TransferStarted began.
 	TransferDone
@@ -25,11 +25,14 @@ const (
 	Retrying
 	// Note: Text is something the user should know although the work goes on.
 	Note
+	// Phase: Text says what is being done before anything can be moved, such as "scanning the cache". It lasts until the next one, or until a transfer starts; an
+	// empty Text ends it.
+	Phase
 )
 
 // String returns the name used in JSON output.
 func (k Kind) String() string {
-	names := [...]string{"", "transfer_started", "item_started", "item_progress", "item_done", "transfer_done", "waiting", "retrying", "note"}
+	names := [...]string{"", "transfer_started", "item_started", "item_progress", "item_done", "transfer_done", "waiting", "retrying", "note", "phase"}
 	if int(k) >= len(names) {
 		return "unknown"
 	}
@@ -40,6 +43,7 @@ func (k Kind) String() string {
 type Event struct {
 	Kind  Kind
 	Item  string // a blob id or a key
+	Path  string // the file that a blob is needed for, the first of them if there are several; slash-separated
 	Repo  string
 	Items int
 	Bytes int64

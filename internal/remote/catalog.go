@@ -26,6 +26,8 @@ type Catalog struct {
 	Now func() time.Time
 	// Parallel is how many small requests may be under way at once; 0 means 32.
 	Parallel int
+	// Cache, if it is not nil, spares [Catalog.Contents] objects that were read before and have not been replaced since. Nothing else uses it.
+	Cache *Cache
 }
 
 func (c *Catalog) parallel() int { return cmp.Or(c.Parallel, 32) }
@@ -154,15 +156,23 @@ func (c *Catalog) refAt(ctx context.Context, objectKey string, name hub.Ref) (Re
 	if err != nil {
 		return Ref{}, err
 	}
-	commit, err := hub.ParseCommit(strings.TrimSpace(string(data)))
+	commit, err := parseRefBody(objectKey, data)
 	if err != nil {
-		return Ref{}, fmt.Errorf("%s: %w: %w", objectKey, manifest.ErrInvalid, err)
+		return Ref{}, err
 	}
 	resolved := info.Modified
 	if t, err := time.Parse(time.RFC3339Nano, info.Metadata[metaResolved]); err == nil {
 		resolved = t
 	}
 	return Ref{Name: name, Commit: commit, Resolved: resolved, ObjectKey: objectKey, ETag: info.ETag}, nil
+}
+
+func parseRefBody(objectKey string, data []byte) (hub.Commit, error) {
+	commit, err := hub.ParseCommit(strings.TrimSpace(string(data)))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %w", objectKey, manifest.ErrInvalid, err)
+	}
+	return commit, nil
 }
 
 // Refs fetches every ref of a repository, sorted by name. Refs that cannot be read are left out and returned as errors beside.
@@ -242,6 +252,11 @@ func (c *Catalog) ReadRevision(ctx context.Context, o RevisionObject) (*Entry, e
 	if err != nil {
 		return nil, err
 	}
+	return o.decode(data, info.ETag)
+}
+
+// decode checks the body of a manifest, wherever it was read.
+func (o RevisionObject) decode(data []byte, etag string) (*Entry, error) {
 	m, err := manifest.Decode(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.ObjectKey, err)
@@ -250,13 +265,14 @@ func (c *Catalog) ReadRevision(ctx context.Context, o RevisionObject) (*Entry, e
 		repo, _ := manifest.ParseRepoKey(o.RepoKey) // for the message only
 		return nil, &WrongBodyError{ObjectKey: o.ObjectKey, Want: manifest.Key{Repo: repo, Commit: o.Commit}, Got: m.Key()}
 	}
-	return &Entry{m, o.ObjectKey, info.ETag}, nil
+	return &Entry{m, o.ObjectKey, etag}, nil
 }
 
 // RefObject is a ref's key as a listing gives it, unread.
 type RefObject struct {
 	RepoKey string
 	Name    hub.Ref
+	ETag    string
 }
 
 // RefNames lists the refs in the bucket in order of their keys, unread. Keys that are no ref's are passed over.
@@ -271,7 +287,7 @@ func (c *Catalog) RefNames(ctx context.Context) iter.Seq2[RefObject, error] {
 			if err != nil {
 				continue
 			}
-			if !yield(RefObject{repoKey, name}, nil) {
+			if !yield(RefObject{repoKey, name, info.ETag}, nil) {
 				return
 			}
 		}

@@ -368,6 +368,10 @@ func TestFindCommitAndFollow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if object.ETag == "" {
+			t.Errorf("%s has no ETag", object.Name)
+		}
+		object.ETag = ""
 		names = append(names, object)
 	}
 	if diff := cmp.Diff([]remote.RefObject{{RepoKey: "org__name", Name: "main"}}, names); diff != "" {

@@ -7,6 +7,7 @@
 // and a second Delete of the same key end in the same state as one.
 //
 // Errors are [*Error] values. Their Kind is what callers decide by: [ErrNotFound], [ErrExists], [ErrDenied], [ErrBadConfig], [ErrUnavailable],
-// [ErrUnsupported], [ErrNoSpace], [ErrBadRange], [ErrNotObject], [ErrBadDigest]; a nil Kind means none of these.
+// [ErrUnsupported], [ErrNoSpace], [ErrBadRange], [ErrNotObject], [ErrBadDigest]; a nil Kind means none of these. Some stores give a kind
+// that says more and wraps one of them, such as [ErrNoBucket], so compare with errors.Is.
 // Only ErrUnavailable is worth a retry. What a wrapper adds (retries, faults, a rate limit) it adds to this contract and never to another.
 package store

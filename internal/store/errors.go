@@ -19,6 +19,19 @@ var (
 	ErrBadDigest   = errors.New("content does not match its checksum")
 )
 
+// Kinds that say more than the one they wrap, from stores that can tell. Most callers decide by the wider kind; who has to name the mistake decides by these.
+var (
+	ErrNoBucket      = fmt.Errorf("there is no such bucket: %w", ErrBadConfig)
+	ErrWrongRegion   = fmt.Errorf("the bucket is in another region: %w", ErrBadConfig) // or on another endpoint: services do not tell which
+	ErrWrongEndpoint = fmt.Errorf("what answers is no store: %w", ErrBadConfig)
+
+	ErrNoCredentials = fmt.Errorf("no credentials were found: %w", ErrDenied)
+	ErrUnknownKey    = fmt.Errorf("the store does not know the access key: %w", ErrDenied)
+	ErrWrongSecret   = fmt.Errorf("the secret does not belong to the access key: %w", ErrDenied)
+	ErrExpired       = fmt.Errorf("the credentials have expired: %w", ErrDenied)
+	ErrClockSkew     = fmt.Errorf("the clocks differ too much: %w", ErrDenied)
+)
+
 // Error is a failed operation on a store.
 type Error struct {
 	Op   string // "get", "stat", "list", "put", "delete", "start upload", …

@@ -3,10 +3,10 @@ package ui
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
 )
@@ -29,6 +29,7 @@ type meter struct {
 
 type item struct {
 	id, repo    string
+	path        string // of the file, where it is known
 	size, moved int64
 }
 
@@ -51,7 +52,7 @@ func (m *meter) add(e event.Event, now time.Time) {
 		m.active = max(0, m.active-1)
 	case event.ItemStarted:
 		if m.active > 0 {
-			m.flight[e.Item] = &item{id: e.Item, repo: e.Repo, size: e.Bytes}
+			m.flight[e.Item] = &item{id: e.Item, repo: e.Repo, path: e.Path, size: e.Bytes}
 		}
 	case event.ItemProgress:
 		m.moved += e.Bytes
@@ -61,7 +62,7 @@ func (m *meter) add(e event.Event, now time.Time) {
 	case event.ItemDone:
 		m.done++
 		delete(m.flight, e.Item)
-	case event.Waiting, event.Retrying, event.Note:
+	case event.Waiting, event.Retrying, event.Note, event.Phase:
 	}
 	if n := len(m.samples); n > 0 && now.Sub(m.samples[n-1].at) >= sampleEvery {
 		m.samples = append(m.samples, sample{now, m.moved})
@@ -114,20 +115,28 @@ func (m *meter) largest() []item {
 	return all[:min(len(all), itemsShown)]
 }
 
-// line is the state of one item: "  [====>    ]  40%  1.2G  org/name 0123456789ab".
+// line is the state of one item: "  [====>    ]  40%  1.2G  org/name model.safetensors". Of a long name the end is kept: the files of one model differ there.
 func (i item) line(width int) string {
 	share := 0.0
 	if i.size > 0 {
 		share = min(1, max(0, float64(i.moved)/float64(i.size)))
 	}
-	id := Clean(i.id)
-	if len(id) >= 40 && !strings.Contains(id, "/") { // a digest is told from others by its beginning
-		id = id[:12]
+	name := Clean(i.path)
+	if name == "" {
+		name = Clean(i.id)
+		if len(name) >= 40 && !strings.Contains(name, "/") { // a digest is told from others by its beginning
+			name = name[:12]
+		}
 	}
-	return clip(fmt.Sprintf("  %s %3.0f%% %7s  %s", bar(share, 20), 100*share, Size(i.size), strings.TrimLeft(Clean(i.repo)+" "+id, " ")), width)
+	line := fmt.Sprintf("  %s %3.0f%% %7s  ", bar(share, 20), math.Floor(100*share), Size(i.size))
+	name = strings.TrimLeft(Clean(i.repo)+" "+name, " ")
+	if width > 0 {
+		name = clipLeft(name, max(1, width-columns(line)))
+	}
+	return clip(line+name, width)
 }
 
-// overall is the line of the whole operation: what [meter.line] says, behind a bar if there is room for both.
+// overall is the line of the whole operation: what [meter.line] says, behind the share in percent and a bar if there is room for them.
 func (m *meter) overall(verb string, now time.Time, width int) string {
 	share := 0.0
 	switch {
@@ -137,8 +146,10 @@ func (m *meter) overall(verb string, now time.Time, width int) string {
 		share = min(1, float64(m.done)/float64(m.items))
 	}
 	line := Clean(m.line(verb, now))
-	if with := bar(share, 20) + " " + line; utf8.RuneCountInString(with) <= width {
-		return with
+	const shortest, longest = 8, 20
+	line = fmt.Sprintf("%3.0f%% %s", math.Floor(100*share), line)
+	if room := width - columns(line) - 1; room >= shortest {
+		line = bar(share, min(room, longest)) + " " + line
 	}
 	return clip(line, width)
 }
@@ -151,12 +162,4 @@ func bar(share float64, width int) string {
 		return "[" + strings.Repeat("=", inner) + "]"
 	}
 	return "[" + strings.Repeat("=", full) + ">" + strings.Repeat(" ", inner-full-1) + "]"
-}
-
-// clip shortens a line to a width: one that wraps cannot be drawn over.
-func clip(s string, width int) string {
-	if width <= 0 || utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	return string([]rune(s)[:width-1]) + "…"
 }

@@ -12,7 +12,11 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
 )
 
-const lineEvery = 2 * time.Second
+const (
+	lineEvery = 2 * time.Second
+	// phaseAfter is how long what precedes a transfer may take without a word.
+	phaseAfter = time.Second
+)
 
 // Mode says how progress is shown.
 type Mode uint8
@@ -37,12 +41,22 @@ type Progress struct {
 	meter    meter
 	lastLine time.Time
 	wrote    bool // a line, since the transfer began
+	phase    phase
 	closed   bool
 
 	out    sync.Mutex // held while writing and while bars appear or go; taken before mu, never after it
 	w      io.Writer
 	screen *mpb.Progress // nil while nothing moves
 	bar    *mpb.Bar
+}
+
+// phase is what is being done before anything is moved.
+type phase struct {
+	text  string
+	since time.Time
+	shown bool // it has taken so long that it is on the screen
+	timer *time.Timer
+	id    int
 }
 
 // NewProgress returns a Progress that writes to w. now is called for every event.
@@ -61,9 +75,13 @@ func (p *Progress) Verb(verb string) {
 func (p *Progress) Close() {
 	p.mu.Lock()
 	p.closed = true
+	p.endPhase()
 	p.mu.Unlock()
 	p.redraw()
 }
+
+// Say writes a line of text, above the bars if there are any, whatever the mode.
+func (p *Progress) Say(text string) { p.say(Clean(text)) }
 
 // Event shows what an event says, in so far as the mode wants it.
 func (p *Progress) Event(e event.Event) {
@@ -74,12 +92,57 @@ func (p *Progress) Event(e event.Event) {
 	if p.mode == Silent {
 		return
 	}
+	if e.Kind == event.Phase {
+		p.enter(e.Text)
+		return
+	}
 	if text := p.count(e); text != "" {
 		p.say(text)
 	}
 	if p.mode == Bars && (e.Kind == event.TransferStarted || e.Kind == event.TransferDone) {
 		p.redraw()
 	}
+}
+
+// enter begins a phase, or ends the last. One that follows another on the screen takes its place at once; any other has to last before it is shown.
+func (p *Progress) enter(text string) {
+	p.mu.Lock()
+	shown := p.phase.shown
+	p.endPhase()
+	if text != "" && !p.closed && p.meter.active == 0 {
+		id := p.phase.id
+		p.phase = phase{text: Clean(text), since: p.now(), shown: shown && p.mode == Bars, id: id}
+		p.phase.timer = time.AfterFunc(phaseAfter, func() { p.show(id) })
+	}
+	p.mu.Unlock()
+	if shown {
+		p.redraw()
+	}
+}
+
+// show is called when a phase has lasted. It may be another's turn by then.
+func (p *Progress) show(id int) {
+	p.mu.Lock()
+	current := p.phase.id == id
+	text := p.phase.text
+	if current {
+		p.phase.shown = true
+	}
+	p.mu.Unlock()
+	switch {
+	case current && p.mode == Lines:
+		p.say(text)
+	case current:
+		p.redraw()
+	}
+}
+
+// endPhase forgets the phase. The lock is held.
+func (p *Progress) endPhase() {
+	if p.phase.timer != nil {
+		p.phase.timer.Stop()
+	}
+	p.phase = phase{id: p.phase.id + 1}
 }
 
 // message returns the line that an event is worth by itself.
@@ -95,7 +158,7 @@ func (p *Progress) message(e event.Event) string {
 		if p.mode != Silent {
 			return retrying(e)
 		}
-	case event.TransferStarted, event.ItemStarted, event.ItemProgress, event.ItemDone, event.TransferDone:
+	case event.TransferStarted, event.ItemStarted, event.ItemProgress, event.ItemDone, event.TransferDone, event.Phase:
 	}
 	return ""
 }
@@ -118,6 +181,9 @@ func (p *Progress) count(e event.Event) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
+	if e.Kind == event.TransferStarted {
+		p.endPhase()
+	}
 	before := p.meter.active
 	p.meter.add(e, now)
 	if p.mode != Lines || p.closed || before == 0 {
@@ -149,7 +215,7 @@ func (p *Progress) redraw() {
 	p.out.Lock()
 	defer p.out.Unlock()
 	p.mu.Lock()
-	wanted := p.mode == Bars && p.meter.active > 0 && !p.closed
+	wanted := p.mode == Bars && (p.meter.active > 0 || p.phase.shown) && !p.closed
 	p.mu.Unlock()
 	switch {
 	case wanted && p.screen == nil:
@@ -166,7 +232,12 @@ func (p *Progress) redraw() {
 
 func (p *Progress) fillOverall(w io.Writer, s decor.Statistics) error {
 	p.mu.Lock()
-	line := p.meter.overall(p.verb, p.now(), s.AvailableWidth)
+	var line string
+	if p.phase.shown {
+		line = clip(p.phase.text+", "+Duration(p.now().Sub(p.phase.since).Truncate(time.Second)), s.AvailableWidth)
+	} else {
+		line = p.meter.overall(p.verb, p.now(), s.AvailableWidth)
+	}
 	p.mu.Unlock()
 	_, err := io.WriteString(w, line)
 	return err

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -162,7 +161,7 @@ func TestRateForgets(t *testing.T) {
 func TestSilentKeepsNotes(t *testing.T) {
 	var out bytes.Buffer
 	p := NewProgress(&out, Silent, newClock().now)
-	for k := event.TransferStarted; k <= event.Note; k++ {
+	for k := event.TransferStarted; k <= event.Phase; k++ {
 		p.Event(event.Event{Kind: k, Item: "i", Text: "text of " + k.String(), Err: errors.New("failed")})
 	}
 	p.Close()
@@ -261,30 +260,34 @@ func TestBarLines(t *testing.T) {
 	}
 	id := strings.Repeat("0123456789abcdef", 4)
 	m.add(event.Event{Kind: event.ItemStarted, Item: id, Repo: "org/na\x1bme", Bytes: 1e9}, c.now())
+	path := "a/very/long/folder/of/files/model-00001-of-00002.safetensors"
+	m.add(event.Event{Kind: event.ItemStarted, Item: "item7", Path: path, Repo: "org/name", Bytes: 9e8}, c.now())
 	c.add(10 * time.Second)
 	m.add(progressed(id, 5e8), c.now())
 	m.add(progressed("item2", 2e8), c.now())
 	m.add(event.Event{Kind: event.ItemDone, Item: "item1"}, c.now())
 
 	got := []string{m.overall("pulling", c.now(), 80)}
-	got = append(got, m.overall("pulling", c.now(), 60))
+	got = append(got, m.overall("pulling", c.now(), 65), m.overall("pulling", c.now(), 60), m.overall("pulling", c.now(), 40))
 	for _, i := range m.largest() {
 		got = append(got, i.line(80))
 	}
 	want := []string{
-		"[======>           ] pulling 700.0M of 2.0G, 70.0M/s, 19s left, 1 of 9 files",
-		"pulling 700.0M of 2.0G, 70.0M/s, 19s left, 1 of 9 files",
+		"[=====>           ]  35% pulling 700.0M of 2.0G, 70.0M/s, 19s left, 1 of 9 files",
+		" 35% pulling 700.0M of 2.0G, 70.0M/s, 19s left, 1 of 9 files",
+		" 35% pulling 700.0M of 2.0G, 70.0M/s, 19s left, 1 of 9 files",
+		" 35% pulling 700.0M of 2.0G, 70.0M/s, 1…",
 		`  [=========>        ]  50%    1.0G  org/na\x1bme 0123456789ab`,
+		"  [>                 ]   0%  900.0M  …/of/files/model-00001-of-00002.safetensors",
 		"  [==================] 100%  200.0M  org/name item2",
 		"  [>                 ]   0%  200.0M  org/name item5",
-		"  [>                 ]   0%  100.0M  org/name item4",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for width := 1; width < 100; width++ {
 		for _, line := range []string{m.overall("größer", c.now(), width), m.largest()[0].line(width)} {
-			if n := utf8.RuneCountInString(line); n > width {
+			if n := columns(line); n > width {
 				t.Errorf("%q is %d wide, want at most %d", line, n, width)
 			}
 		}

@@ -348,6 +348,57 @@ func TestCompatPrefix(t *testing.T) {
 	r.check(t, home, r.models()...)
 }
 
+// TestCompatConfig has both tools live from one configuration file, which says
+// all: where the bucket is, the keys, the prefix and the cache. They take turns
+// on it in both orders.
+func TestCompatConfig(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	env := map[string]string{}
+	for _, variable := range server.Env() {
+		name, value, _ := strings.Cut(variable, "=")
+		env[name] = value
+	}
+	write := func(home string) (dir string) {
+		dir = t.TempDir()
+		config := fmt.Sprintf(`storage:
+  endpoint: %s
+  bucket: %s
+  region: %s
+  access_key: %q
+  secret_key: %q
+cache:
+  max_local_gb: 1.5
+  sync_xet: false
+  hf_cache_dir: %s
+team:
+  prefix: /teams/ml/
+  allow_gated: true
+`, env["B2_ENDPOINT"], r.bucket, env["B2_REGION"], env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], filepath.Join(home, "hub"))
+		if err := os.WriteFile(filepath.Join(dir, ".hf-cache-sync.yaml"), []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	run := func(home string, p testenv.Program, args ...string) {
+		t.Helper()
+		p.Dir = write(home)
+		if result := p.Run(t, nil, args...); result.Code != 0 {
+			t.Fatalf("%q: %s", args, result)
+		}
+	}
+	theirs := testenv.Program{Args: []string{testenv.Tool(t, "venv/py-hf-cache-sync/bin/hf-cache-sync")}, Env: []string{"COLUMNS=200"}}
+	run(r.download(t, r.tiny), testenv.Binary(t), "push", "--yes")
+	run(r.download(t, r.legacy), theirs, "push")
+	for _, p := range []testenv.Program{testenv.Binary(t), theirs} {
+		home := t.TempDir()
+		for _, f := range r.models() {
+			run(home, p, "pull", f.repo)
+		}
+		r.check(t, home, r.models()...)
+	}
+}
+
 // TestCompatSameID has a dataset with the id of the model, for which 0.1.0 has
 // one ref between them.
 func TestCompatSameID(t *testing.T) {

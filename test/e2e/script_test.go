@@ -16,9 +16,11 @@
 //	                                  nobody can write to
 //
 // mkcache sets the variable COMMIT to the commit of the last repository that it
-// made, and SHORT to its first 12 digits. Each script has a bucket on the S3
+// made, and SHORT to its first 12 digits. A repository with "gated" in its name
+// asks its readers to accept terms. Each script has a bucket on the S3
 // server: S3URL names it and S3DIR holds its objects. The variables that give
-// access to it are set, and HOME is a folder of the script's own.
+// access to it are set, and HOME is a folder of the script's own. REPO is the
+// project's own folder.
 package e2e_test
 
 import (
@@ -54,6 +56,10 @@ func TestScripts(t *testing.T) {
 		name += ".exe"
 	}
 	testenv.Symlink(t, testenv.Binary(t).Args[0], filepath.Join(bin, name))
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -62,6 +68,7 @@ func TestScripts(t *testing.T) {
 			bucket := server.Bucket(t)
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("REPO", repository)
 			env.Setenv("S3URL", "s3://"+bucket+"/team")
 			env.Setenv("S3DIR", filepath.Join(server.Path(bucket), "team"))
 			for _, variable := range server.Env() {
@@ -161,6 +168,9 @@ func revision(arg string) testenv.Revision {
 		{Path: "config.json", Data: fmt.Appendf(nil, "{\"name\": %q}\n", arg)},
 		{Path: "model.safetensors", Data: testenv.Noise(seed, 200_000), LFS: true},
 		{Path: "shared/vocab.txt", Data: []byte("a\nb\n")},
+	}
+	if strings.Contains(name, "gated") {
+		r.Files = append(r.Files, testenv.Content{Path: "README.md", Data: []byte("---\nextra_gated_prompt: Do you agree?\n---\n# Model\n")})
 	}
 	return r
 }

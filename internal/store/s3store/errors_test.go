@@ -145,13 +145,13 @@ func TestStatAsksWhy(t *testing.T) {
 		code     string
 		requests int
 	}{
-		{"expired", 400, nil, 400, xmlError("ExpiredToken", "x"), store.ErrDenied, "ExpiredToken", 2},
-		{"signature", 403, nil, 403, xmlError("SignatureDoesNotMatch", "x"), store.ErrDenied, "SignatureDoesNotMatch", 2},
+		{"expired", 400, nil, 400, xmlError("ExpiredToken", "x"), store.ErrExpired, "ExpiredToken", 2},
+		{"signature", 403, nil, 403, xmlError("SignatureDoesNotMatch", "x"), store.ErrWrongSecret, "SignatureDoesNotMatch", 2},
 		{
 			"region", 400,
 			map[string]string{"X-Amz-Bucket-Region": "eu-west-3"},
 			400, xmlError("AuthorizationHeaderMalformed", "x"),
-			store.ErrBadConfig, "AuthorizationHeaderMalformed", 2,
+			store.ErrWrongRegion, "AuthorizationHeaderMalformed", 2,
 		},
 		{"missing is an answer", 404, nil, 404, "", store.ErrNotFound, "NoSuchKey", 1},
 		{"only the head is refused", 403, nil, 206, "x", store.ErrDenied, "AccessDenied", 2},
@@ -278,8 +278,8 @@ func TestNotS3(t *testing.T) {
 	})
 	ops := operations(open(t, srv.options()))
 	for _, op := range []string{"list", "list uploads", "list parts", "start upload"} {
-		if err := ops[op](t.Context()); !errors.Is(err, store.ErrBadConfig) {
-			t.Errorf("%s: %v, want ErrBadConfig", op, err)
+		if err := ops[op](t.Context()); !errors.Is(err, store.ErrWrongEndpoint) {
+			t.Errorf("%s: %v, want ErrWrongEndpoint", op, err)
 		}
 	}
 }
@@ -328,8 +328,8 @@ func TestPlainWhereTLSIs(t *testing.T) {
 	srv := newService(t, false, accept)
 	o := srv.options()
 	o.Endpoint, o.Transport = strings.Replace(srv.URL, "http:", "https:", 1), nil
-	if err := open(t, o).Delete(t.Context(), "k"); !errors.Is(err, store.ErrBadConfig) {
-		t.Errorf("delete: %v, want ErrBadConfig", err)
+	if err := open(t, o).Delete(t.Context(), "k"); !errors.Is(err, store.ErrWrongEndpoint) {
+		t.Errorf("delete: %v, want ErrWrongEndpoint", err)
 	}
 }
 

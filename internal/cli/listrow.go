@@ -1,0 +1,307 @@
+package cli
+
+import (
+	"iter"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/query"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
+)
+
+// listRow is one line of a listing: a repository, or if it has a commit a revision.
+type listRow struct {
+	repo               hub.Repo
+	commit             hub.Commit
+	revisions, files   int // of a repository, the files of all its revisions
+	size               int64
+	complete           string    // "yes", "no" or "unknown"
+	accessed, modified time.Time // zero if unknown
+	refs               []string
+
+	// places are where its bytes are, and how many.
+	places iter.Seq2[string, int64]
+}
+
+// id is what --quiet prints, and what other commands take.
+func (r listRow) id() string {
+	if r.commit == "" {
+		return r.repo.String()
+	}
+	return r.repo.String() + "@" + string(r.commit)
+}
+
+func (r listRow) ask() query.Row {
+	return query.Row{Name: r.id(), Type: r.repo.Type.String(), Size: r.size, Accessed: r.accessed, Modified: r.modified, Refs: r.refs}
+}
+
+// cell is what stands in a column of the table.
+func (r listRow) cell(column string, now time.Time) string {
+	switch column {
+	case "ID":
+		return r.repo.String()
+	case "REVISION":
+		return r.commit.Short()
+	case "FILES":
+		return ui.Plural(r.files, "file")
+	case "SIZE":
+		return ui.Size(r.size)
+	case "COMPLETE":
+		return r.complete
+	case "LAST ACCESSED":
+		return ago(r.accessed, now)
+	case "LAST MODIFIED":
+		return ago(r.modified, now)
+	default:
+		return strings.Join(r.refs, " ")
+	}
+}
+
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return ui.Ago(t, now)
+}
+
+// jsonRepo is an element of list --json.
+type jsonRepo struct {
+	Repo         string     `json:"repo"`
+	RepoType     string     `json:"repo_type"`
+	Revisions    int        `json:"revisions"`
+	Refs         []string   `json:"refs"`
+	Size         int64      `json:"size"`
+	LastAccessed *time.Time `json:"last_accessed"`
+	LastModified *time.Time `json:"last_modified"`
+}
+
+// jsonRevision is an element of list --revisions --json.
+type jsonRevision struct {
+	Repo         string     `json:"repo"`
+	RepoType     string     `json:"repo_type"`
+	Commit       string     `json:"commit"`
+	Refs         []string   `json:"refs"`
+	Files        int        `json:"files"`
+	Size         int64      `json:"size"`
+	Complete     string     `json:"complete"`
+	LastAccessed *time.Time `json:"last_accessed"`
+	LastModified *time.Time `json:"last_modified"`
+}
+
+func (r listRow) jsonRepo() jsonRepo {
+	return jsonRepo{r.repo.Name, r.repo.Type.String(), r.revisions, r.refs, r.size, jsonTime(r.accessed), jsonTime(r.modified)}
+}
+
+func (r listRow) jsonRevision() jsonRevision {
+	return jsonRevision{
+		r.repo.Name, r.repo.Type.String(), string(r.commit), r.refs, r.files, r.size, r.complete, jsonTime(r.accessed), jsonTime(r.modified),
+	}
+}
+
+// jsonTime is a time in RFC 3339 and UTC, to the second; null if it is unknown.
+func jsonTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Second)
+	return &t
+}
+
+// totalSize counts bytes that rows share once.
+func totalSize(rows []listRow) int64 {
+	files := 0
+	for _, r := range rows {
+		files += r.files
+	}
+	return distinctSize(files, func(yield func(string, int64) bool) {
+		for _, r := range rows {
+			for place, size := range r.places {
+				if !yield(place, size) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// distinctSize adds up sizes, those of one place once. about is how many there are.
+func distinctSize(about int, places iter.Seq2[string, int64]) (sum int64) {
+	seen := make(map[string]bool, about)
+	for place, size := range places {
+		if !seen[place] {
+			seen[place] = true
+			sum = addSize(sum, size)
+		}
+	}
+	return sum
+}
+
+// addSize is the sum, or the largest number: a manifest can make up sizes that add up to more than there are numbers.
+func addSize(sum, size int64) int64 {
+	if sum > math.MaxInt64-size {
+		return math.MaxInt64
+	}
+	return sum + size
+}
+
+func cachedRevisions(inv *hfcache.Inventory) []listRow {
+	rows := []listRow{}
+	for _, repo := range inv.Repos {
+		for _, rev := range repo.Revisions {
+			row := listRow{
+				repo: repo.ID, commit: rev.Commit, revisions: 1, files: len(rev.Files), complete: completeWord(localCompleteness(rev)), refs: []string{},
+				places: revisionPlaces(rev),
+			}
+			for _, ref := range repo.Refs {
+				if ref.Commit == rev.Commit {
+					row.refs = append(row.refs, string(ref.Name))
+				}
+			}
+			row.addFiles(rev.Files)
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+func cachedRepos(inv *hfcache.Inventory) []listRow {
+	rows := []listRow{}
+	for _, repo := range inv.Repos {
+		row := listRow{repo: repo.ID, revisions: len(repo.Revisions), refs: []string{}}
+		for _, ref := range repo.Refs {
+			row.refs = append(row.refs, string(ref.Name))
+		}
+		for _, rev := range repo.Revisions {
+			row.files += len(rev.Files)
+			row.addFiles(rev.Files)
+		}
+		row.places = func(yield func(string, int64) bool) {
+			for _, rev := range repo.Revisions {
+				for place, size := range revisionPlaces(rev) {
+					if !yield(place, size) {
+						return
+					}
+				}
+			}
+		}
+		row.size = distinctSize(row.files, row.places)
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// addFiles adds the sizes of files, and takes the newest of their times.
+func (r *listRow) addFiles(files []hfcache.File) {
+	for i := range files {
+		f := &files[i]
+		r.size = addSize(r.size, f.Size)
+		if f.ModTime.After(r.accessed) {
+			r.accessed = f.ModTime
+		}
+		if f.ModTime.After(r.modified) {
+			r.modified = f.ModTime
+		}
+	}
+}
+
+func revisionPlaces(rev *hfcache.Revision) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for i := range rev.Files {
+			if !yield(rev.Files[i].Bytes, rev.Files[i].Size) {
+				return
+			}
+		}
+	}
+}
+
+func completeWord(c manifest.Completeness) string {
+	return map[manifest.Completeness]string{manifest.Complete: "yes", manifest.Partial: "no", manifest.Unknown: "unknown"}[c]
+}
+
+func localCompleteness(rev *hfcache.Revision) manifest.Completeness {
+	if rev.Tree == nil {
+		return manifest.Unknown
+	}
+	listed := 0
+	for i := range rev.Files {
+		if _, ok := rev.Tree[rev.Files[i].Path]; ok {
+			listed++
+		}
+	}
+	if listed < len(rev.Tree) {
+		return manifest.Partial
+	}
+	return manifest.Complete
+}
+
+func pushedRevisions(contents *remote.Contents) []listRow {
+	rows := []listRow{}
+	for _, l := range contents.Revisions {
+		row := listRow{
+			repo: l.Repo, commit: l.Commit, revisions: 1, files: len(l.Files), complete: completeWord(l.Completeness()), modified: l.Modified,
+			refs: refNames(l.Refs), places: entryPlaces(l),
+		}
+		for _, f := range l.Files {
+			row.size = addSize(row.size, f.Size)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func pushedRepos(contents *remote.Contents) []listRow {
+	rows := []listRow{}
+	all := contents.Revisions
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].Repo == all[0].Repo {
+			n++
+		}
+		revisions := all[:n]
+		row := listRow{repo: all[0].Repo, revisions: n, refs: []string{}}
+		for _, l := range revisions {
+			row.files += len(l.Files)
+			row.refs = append(row.refs, refNames(l.Refs)...)
+			if l.Modified.After(row.modified) {
+				row.modified = l.Modified
+			}
+		}
+		slices.Sort(row.refs)
+		row.places = func(yield func(string, int64) bool) {
+			for _, l := range revisions {
+				for place, size := range entryPlaces(l) {
+					if !yield(place, size) {
+						return
+					}
+				}
+			}
+		}
+		row.size = distinctSize(row.files, row.places)
+		rows, all = append(rows, row), all[n:]
+	}
+	return rows
+}
+
+func entryPlaces(l *remote.Listed) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for _, f := range l.Files {
+			if !yield(string(f.Blob), f.Size) {
+				return
+			}
+		}
+	}
+}
+
+func refNames(refs []hub.Ref) []string {
+	names := []string{}
+	for _, r := range refs {
+		names = append(names, string(r))
+	}
+	return names
+}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"strings"
+	"time"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
+)
+
+// pushRun is what there is to say about a push.
+type pushRun struct {
+	inventory *hfcache.Inventory
+	plan      *plan.Push
+	result    *engine.Result
+	planned   plan.Requests // from the first look to the last ref
+	made      plan.Requests
+	elapsed   time.Duration
+}
+
+// standingFilter is what the configuration file says about which repositories a bare push takes.
+func (a *app) standingFilter() (plan.Filter, error) {
+	include, err := plan.ParseGlobs(a.file.PushInclude())
+	if err != nil {
+		return plan.Filter{}, usagef("%s: push.include: %w", a.file.Path, err)
+	}
+	exclude, err := plan.ParseGlobs(a.file.PushExclude())
+	if err != nil {
+		return plan.Filter{}, usagef("%s: push.exclude: %w", a.file.Path, err)
+	}
+	return plan.Filter{Include: include, Exclude: exclude}, nil
+}
+
+// noteExcluded names in one line what the configuration file keeps out.
+func (o *pushOptions) noteExcluded() {
+	const most = 5
+	if len(o.excluded) == 0 {
+		return
+	}
+	var names []string
+	for i, repo := range o.excluded {
+		if i == most {
+			names = append(names, "and "+ui.Plural(len(o.excluded)-most, "other"))
+			break
+		}
+		names = append(names, repo.String())
+	}
+	o.note("note: %s left out, as push.include and push.exclude in %s say: %s",
+		ui.Plural(len(o.excluded), "repository"), o.file.Path, strings.Join(names, ", "))
+}
+
+func (o *pushOptions) sayDone(run *pushRun, t tally) error {
+	p, result := run.plan, run.result
+	uploads, _ := p.Uploads()
+	switch {
+	case o.dryRun:
+		return o.sayPlan(run, t)
+	case len(run.inventory.Repos) == 0:
+		return o.print("nothing to push: no repository of the cache at %s is meant%s", run.inventory.Dir, t)
+	case result.Blobs+result.Manifests+result.Refs+len(uploads) == 0 && !result.Failed():
+		return o.print("nothing to push: %s up to date%s", ui.Plural(p.UpToDate+len(p.Revisions), "revision"), t)
+	}
+	var resumed string
+	if result.Resumed > 0 {
+		resumed = ", " + ui.Size(result.Resumed) + " of it by an earlier push"
+	}
+	return o.print("pushed %s %s%s, %s, %s; %s up to date%s",
+		blobs(result.Blobs, result.Bytes), pace(run.elapsed, result.Bytes-result.Resumed), resumed,
+		ui.Plural(result.Manifests, "manifest"), ui.Plural(result.Refs, "ref"), ui.Plural(p.UpToDate, "revision"), t)
+}
+
+// sayPlan prints what a run would do.
+func (o *pushOptions) sayPlan(run *pushRun, t tally) error {
+	p := run.plan
+	for _, rev := range p.PerRevision() {
+		if err := o.print("would push %s: %s, %s to upload", rev.Key, ui.Plural(rev.Files, "file"), blobs(rev.Blobs, rev.Bytes)); err != nil {
+			return err
+		}
+	}
+	for _, ref := range p.Refs {
+		if err := o.print("would point %s %s at %s", ref.Key.Repo, ref.Key.Name, ref.Commit.Short()); err != nil {
+			return err
+		}
+	}
+	uploads, bytes := p.Uploads()
+	return o.print("would upload %s, %s, %s in %s; %s up to date%s", blobs(len(uploads), bytes),
+		ui.Plural(len(p.Revisions), "manifest"), ui.Plural(len(p.Refs), "ref"), run.planned, ui.Plural(p.UpToDate, "revision"), t)
+}
+
+// pushSummary is the object of push --json. docs/json.md describes it.
+type pushSummary struct {
+	DryRun           bool              `json:"dry_run"`
+	Repos            int               `json:"repos"`
+	PlannedBlobs     int               `json:"planned_blobs"`
+	PlannedBytes     int64             `json:"planned_bytes"`
+	PlannedRequests  jsonRequests      `json:"planned_requests"`
+	PlannedRevisions []plannedRevision `json:"planned_revisions"`
+	UploadedBlobs    int               `json:"uploaded_blobs"`
+	UploadedBytes    int64             `json:"uploaded_bytes"`
+	ResumedBytes     int64             `json:"resumed_bytes"`
+	Manifests        int               `json:"manifests"`
+	Refs             int               `json:"refs"`
+	UpToDate         int               `json:"revisions_up_to_date"`
+	Requests         jsonRequests      `json:"requests"`
+	ElapsedSeconds   float64           `json:"elapsed_seconds"`
+	Excluded         []string          `json:"excluded"`
+	Skipped          []jsonItem        `json:"skipped"`
+	Failed           []jsonItem        `json:"failed"`
+	LeftOut          []jsonItem        `json:"left_out"`
+	Notes            []jsonItem        `json:"notes"`
+}
+
+// plannedRevision is a revision that has to be written.
+type plannedRevision struct {
+	Repo         string `json:"repo"`
+	Revision     string `json:"revision"`
+	Files        int    `json:"files"`
+	PlannedBlobs int    `json:"planned_blobs"`
+	PlannedBytes int64  `json:"planned_bytes"`
+}
+
+func (o *pushOptions) summary(run *pushRun, failures []engine.Failure) pushSummary {
+	p, result := run.plan, run.result
+	uploads, bytes := p.Uploads()
+	s := pushSummary{
+		DryRun: o.dryRun, Repos: len(run.inventory.Repos), PlannedBlobs: len(uploads), PlannedBytes: bytes,
+		PlannedRequests: requestsJSON(run.planned), PlannedRevisions: []plannedRevision{},
+		UploadedBlobs: result.Blobs, UploadedBytes: result.Bytes, ResumedBytes: result.Resumed,
+		Manifests: result.Manifests, Refs: result.Refs, UpToDate: p.UpToDate,
+		Requests: requestsJSON(run.made), ElapsedSeconds: seconds(run.elapsed), Excluded: []string{},
+		Skipped: failureItems(failures, true), Failed: failureItems(failures, false),
+		LeftOut: problemItems(run.inventory.Problems, true), Notes: problemItems(run.inventory.Problems, false),
+	}
+	for _, rev := range p.PerRevision() {
+		s.PlannedRevisions = append(s.PlannedRevisions, plannedRevision{rev.Key.Repo.String(), string(rev.Key.Commit), rev.Files, rev.Blobs, rev.Bytes})
+	}
+	for _, repo := range o.excluded {
+		s.Excluded = append(s.Excluded, repo.String())
+	}
+	return s
+}

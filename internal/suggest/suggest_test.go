@@ -1,0 +1,23 @@
+package suggest_test
+
+import (
+	"testing"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/suggest"
+)
+
+func TestNearest(t *testing.T) {
+	known := []string{"bucket", "region", "endpoint", "access_key", "secret_key", "mistralai/Mistral-7B-v0.1"}
+	for word, want := range map[string]string{
+		"buckett": "bucket", "BUCKET": "bucket", "bukcet": "bucket", "acces_key": "access_key", "end": "endpoint", "mistralai/mistral-7b": "mistralai/Mistral-7B-v0.1",
+		"colour": "", "": "", "x": "", "re": "", "key": "",
+	} {
+		got, ok := suggest.Nearest(word, known)
+		if got != want || ok != (want != "") {
+			t.Errorf("Nearest(%q) = %q, %v; want %q", word, got, ok, want)
+		}
+	}
+	if got, ok := suggest.Nearest("bucket", nil); ok {
+		t.Errorf("found %q in nothing", got)
+	}
+}
