@@ -1,7 +1,7 @@
 # Everything a contributor runs. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-quick lint fuzz bench tools clean
+.PHONY: help demo build test test-quick lint fuzz bench docs tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s)
 
 bench: tools build ## Measure against other tools on one server
 	./bench/run.sh
+
+docs: build ## Make the pictures of the documentation again
+	@scripts/docs.sh
 
 tools: ## Fill .cache with the pinned tools and clients that the tests use
 	@scripts/tools.sh
