@@ -35,7 +35,6 @@ var allowed = map[string][]string{
 	"suggest":  {},
 	"gated":    {},
 	"watch":    {},
-	"doctor":   {},
 	"archtest": {},
 
 	"config":    {"suggest"},
@@ -43,6 +42,7 @@ var allowed = map[string][]string{
 	"manifest":  {"hub"},
 	"hfcache":   {"hub", "manifest"},
 	"remote":    {"hub", "manifest", "store"},
+	"doctor":    {"config", "store", "hfcache", "remote"},
 	"plan":      {"hub", "manifest", "hfcache", "remote"},
 	"engine":    {"hub", "manifest", "store", "hfcache", "remote", "plan", "event"},
 	"hubclient": {"hub", "manifest"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
@@ -18,54 +19,81 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
 
-// findGated says which repositories of an inventory look gated, and why. One that has a single revision which does is gated as a whole.
-func findGated(ctx context.Context, cache *hfcache.Cache, inv *hfcache.Inventory) (map[hub.Repo]gated.Finding, error) {
+// gatedRepos says why repositories of an inventory look gated. The others are not in the map.
+func (a *app) gatedRepos(ctx context.Context, cache *hfcache.Cache, inv *hfcache.Inventory) (map[hub.Repo]string, error) {
+	findings, err := a.findGated(ctx, cache, inv)
+	reasons := make(map[hub.Repo]string, len(findings))
+	for repo, finding := range findings {
+		reasons[repo] = finding.String()
+	}
+	return reasons, err
+}
+
+// findGated looks into the texts of an inventory. A repository of which a single revision looks gated is gated as a whole.
+func (a *app) findGated(ctx context.Context, cache *hfcache.Cache, inv *hfcache.Inventory) (map[hub.Repo]gated.Finding, error) {
 	var (
-		checker gated.Checker
-		mu      sync.Mutex // guards found
-		found   = map[hub.Repo]gated.Finding{}
-		work    errgroup.Group
+		texts = gatedTexts{cache: cache, log: a.logger()}
+		mu    sync.Mutex // guards found
+		found = map[hub.Repo]gated.Finding{}
+		work  errgroup.Group
 	)
-	work.SetLimit(2 * runtime.GOMAXPROCS(0))
+	work.SetLimit(2 * runtime.GOMAXPROCS(0)) // one reads while another compares
 	for _, repo := range inv.Repos {
 		work.Go(func() error {
-			seen := map[string]bool{} // most revisions share their texts
-			for _, rev := range repo.Revisions {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				finding, is := checker.Look(gatedTexts(cache, rev, seen))
-				if is {
-					mu.Lock()
-					found[repo.ID] = finding
-					mu.Unlock()
-					return nil
-				}
+			finding, is, err := texts.look(ctx, repo)
+			if is {
+				mu.Lock()
+				defer mu.Unlock()
+				found[repo.ID] = finding
 			}
-			return nil
+			return err
 		})
 	}
-	return found, work.Wait()
+	if err := work.Wait(); err != nil {
+		return nil, err
+	}
+	return found, nil
 }
 
-// gatedTexts reads the files of a revision that tell whether it is gated, without those that were seen before. What cannot be read tells nothing here; the push
-// itself reports it.
-func gatedTexts(cache *hfcache.Cache, rev *hfcache.Revision, seen map[string]bool) map[string][]byte {
-	texts := map[string][]byte{}
-	for _, f := range rev.Files {
-		if !gated.Names(string(f.Path)) || seen[f.Bytes] {
-			continue
+// gatedTexts looks at the files that tell whether a repository is gated.
+type gatedTexts struct {
+	cache   *hfcache.Cache
+	log     *slog.Logger
+	checker gated.Checker
+}
+
+// look returns the first finding of a repository. Each text is looked at once, because most revisions share theirs.
+func (g *gatedTexts) look(ctx context.Context, repo *hfcache.Repo) (gated.Finding, bool, error) {
+	type text struct{ name, bytes string }
+	seen := map[text]bool{}
+	for _, rev := range repo.Revisions {
+		if err := ctx.Err(); err != nil {
+			return gated.Finding{}, false, err
 		}
-		seen[f.Bytes] = true
-		if data, err := readStart(cache, f.Bytes); err == nil {
-			texts[string(f.Path)] = data
+		texts := map[string][]byte{}
+		for _, f := range rev.Files {
+			one := text{string(f.Path), f.Bytes}
+			if !gated.Names(one.name) || seen[one] {
+				continue
+			}
+			seen[one] = true
+			data, err := g.read(f.Bytes)
+			if err != nil { // it tells nothing here, and is not for here to report: a push fails on the file by itself
+				g.log.DebugContext(ctx, "looking for terms", slog.String("repo", repo.ID.String()), slog.String("path", one.name), slog.Any("error", err))
+				continue
+			}
+			texts[one.name] = data
+		}
+		if finding, is := g.checker.Look(texts); is {
+			return finding, true, nil
 		}
 	}
-	return texts
+	return gated.Finding{}, false, nil
 }
 
-func readStart(cache *hfcache.Cache, rel string) (data []byte, err error) {
-	f, err := cache.OpenBytes(rel)
+// read returns the beginning of a file of the cache.
+func (g *gatedTexts) read(rel string) (data []byte, err error) {
+	f, err := g.cache.OpenBytes(rel)
 	if err != nil {
 		return nil, err
 	}
@@ -73,27 +101,38 @@ func readStart(cache *hfcache.Cache, rel string) (data []byte, err error) {
 	return io.ReadAll(io.LimitReader(f, gated.MaxBytes))
 }
 
-// dropGated takes the repositories that look gated out of what is to be pushed and says why, unless they are allowed.
-func (o *pushOptions) dropGated(ctx context.Context, cache *hfcache.Cache, inv *hfcache.Inventory) ([]engine.Failure, error) {
-	if o.gatedAllowed() {
-		return nil, nil
+// choose narrows an inventory to what is to be pushed. Whether a repository is gated is decided before, by all of its revisions: naming one of them is no way around.
+func (o *pushOptions) choose(ctx context.Context, cache *hfcache.Cache, inv *hfcache.Inventory) error {
+	var reasons map[hub.Repo]string
+	if !o.gatedAllowed() {
+		var err error
+		if reasons, err = o.gatedRepos(ctx, cache, inv); err != nil {
+			return err
+		}
 	}
-	found, err := findGated(ctx, cache, inv)
-	if err != nil {
-		return nil, err
+	if err := o.narrow(inv); err != nil {
+		return err
 	}
-	var skipped []engine.Failure
+	o.dropGated(inv, reasons)
+	return nil
+}
+
+// dropGated takes gated repositories out of an inventory, with all that there is to say about them but that.
+func (o *pushOptions) dropGated(inv *hfcache.Inventory, reasons map[hub.Repo]string) {
 	inv.Repos = slices.DeleteFunc(inv.Repos, func(r *hfcache.Repo) bool {
-		finding, is := found[r.ID]
+		why, is := reasons[r.ID]
 		if is {
-			skipped = append(skipped, engine.Failure{Key: manifest.Key{Repo: r.ID}, Err: &gatedError{finding}, Harmless: true})
+			o.gated = append(o.gated, engine.Failure{Key: manifest.Key{Repo: r.ID}, Err: &gatedError{why}, Harmless: true})
 		}
 		return is
 	})
-	return skipped, nil
+	inv.Problems = slices.DeleteFunc(inv.Problems, func(p hfcache.Problem) bool {
+		_, is := reasons[p.Repo]
+		return is
+	})
 }
 
-// gatedAllowed is the flag if it was given, else what the configuration says.
+// gatedAllowed is the flag or its variable if one was given, else what the configuration says.
 func (o *pushOptions) gatedAllowed() bool {
 	if o.allowGatedGiven {
 		return o.allowGated
@@ -103,26 +142,33 @@ func (o *pushOptions) gatedAllowed() bool {
 }
 
 // gatedError says that a repository was left out because it looks gated.
-type gatedError struct{ finding gated.Finding }
+type gatedError struct{ why string }
 
 // Error says why, and what to type if it is wrong.
 func (e *gatedError) Error() string {
-	return fmt.Sprintf("it looks gated (%s); if you have the right to share it, push it with --allow-gated", e.finding)
+	return fmt.Sprintf("looks gated (%s); push it with --allow-gated if you have the right to share it", e.why)
 }
 
-// noteTerms says after a pull that the repository has terms: who may read the bucket is for its owner to decide, and whoever reads it should know.
+// noteTerms says after a pull that what is in the cache has terms: who may read the bucket is for its owner to decide, and whoever reads it should know. It says so once
+// for a repository, of whose revisions several may be pulled.
 func (a *app) noteTerms(ctx context.Context, cache *hfcache.Cache, m *manifest.Manifest) {
 	repo := m.Repo
-	if a.quiet || !slices.ContainsFunc(m.Files, func(f manifest.File) bool { return gated.Names(string(f.Path)) }) {
+	if a.quiet || a.termsNoted[repo] {
 		return
 	}
 	inv, err := cache.Scan(ctx, func(r hub.Repo) bool { return r == repo })
 	if err != nil {
 		return // it is a note, and no reason to fail
 	}
-	if found, err := findGated(ctx, cache, inv); err == nil {
-		if finding, is := found[repo]; is {
-			a.note("note: %s: terms apply (%s)", repo, finding)
+	findings, err := a.findGated(ctx, cache, inv)
+	if err != nil {
+		return
+	}
+	if finding, is := findings[repo]; is {
+		a.note("note: %s: terms apply (%s: %s)", repo, finding.File, finding.Signal)
+		if a.termsNoted == nil {
+			a.termsNoted = map[hub.Repo]bool{}
 		}
+		a.termsNoted[repo] = true
 	}
 }

@@ -201,8 +201,8 @@ func (r *listRow) addFiles(files []hfcache.File) {
 	for i := range files {
 		f := &files[i]
 		r.size = addSize(r.size, f.Size)
-		if f.ModTime.After(r.accessed) {
-			r.accessed = f.ModTime
+		if f.Used.After(r.accessed) {
+			r.accessed = f.Used
 		}
 		if f.ModTime.After(r.modified) {
 			r.modified = f.ModTime

@@ -99,13 +99,21 @@ func overloaded(code string) bool {
 }
 
 func (a *app) openStore(where config.Remote) (store.Store, error) {
+	if where.Kind != config.Folder {
+		_, warnings := config.ResolveCredentials(a.Env, a.file)
+		for _, w := range warnings {
+			a.note("warning: %s", w)
+		}
+	}
+	return a.openQuietly(where)
+}
+
+// openQuietly is openStore without a word about credentials that were passed over.
+func (a *app) openQuietly(where config.Remote) (store.Store, error) {
 	if where.Kind == config.Folder {
 		return filestore.Open(where.Path, filestore.Options{})
 	}
-	credentials, warnings := config.ResolveCredentials(a.Env, a.file)
-	for _, w := range warnings {
-		a.note("warning: %s", w)
-	}
+	credentials, _ := config.ResolveCredentials(a.Env, a.file)
 	return s3store.Open(s3store.Options{
 		Endpoint: where.Endpoint, Bucket: where.Bucket, Prefix: where.Prefix, Region: where.Region,
 		Credentials: s3store.Credentials{

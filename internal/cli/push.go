@@ -151,10 +151,7 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 		return err
 	}
 	o.noteExcluded()
-	if err := o.narrow(inv); err != nil {
-		return err
-	}
-	if o.gated, err = o.dropGated(ctx, s.Cache, inv); err != nil {
+	if err := o.choose(ctx, s.Cache, inv); err != nil {
 		return err
 	}
 	policy := plan.PushPolicy{Recheck: o.recheck, ForceRefs: o.forceRefs}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
 
@@ -36,6 +37,8 @@ type app struct {
 	events   *ui.JSONEvents              // what standard error gets instead of text; nil without --json-events
 	prepared atomic.Bool                 // the flags and events are as they stay
 	screen   atomic.Pointer[ui.Progress] // what may be drawing on standard error
+
+	termsNoted map[hub.Repo]bool // after a pull
 }
 
 func (a *app) root() *cobra.Command {
@@ -73,7 +76,7 @@ Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_RE
 	flags.Var(&a.bwlimit, "bwlimit", "move at most so many bytes a second, up and down together: 50MB, 20MiB (0: no limit)")
 	cmd.Version = version()
 	cmd.SetVersionTemplate("hf-cache-sync {{.Version}}\n")
-	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.statusCommand(), a.diffCommand(), a.initCommand(), a.demoCommand(), a.versionCommand(),
+	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.statusCommand(), a.diffCommand(), a.verifyCommand(), a.doctorCommand(), a.initCommand(), a.demoCommand(), a.versionCommand(),
 		a.manCommand())
 	wrapArgs(cmd)
 	a.completions(cmd)

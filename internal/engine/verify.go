@@ -114,10 +114,13 @@ type verifyRun struct {
 
 // file hashes one file and judges all that leads to it. It returns only what ends the run.
 func (r *verifyRun) file(ctx context.Context, f plan.VerifyFile) error {
-	repo := f.Uses[0].Repo.String()
-	r.emit(event.Event{Kind: event.ItemStarted, Item: f.Bytes, Repo: repo, Bytes: f.Size})
+	repo, path := f.Uses[0].Repo.String(), f.Uses[0].Entry
+	if listed := f.Uses[0].Listed; len(listed) > 0 {
+		path = string(listed[0].Path)
+	}
+	r.emit(event.Event{Kind: event.ItemStarted, Item: f.Bytes, Path: path, Repo: repo, Bytes: f.Size})
 	got, err := r.hash(ctx, f)
-	r.emit(event.Event{Kind: event.ItemDone, Item: f.Bytes, Repo: repo, Err: err})
+	r.emit(event.Event{Kind: event.ItemDone, Item: f.Bytes, Path: path, Repo: repo, Err: err})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
 
@@ -51,65 +50,6 @@ type BucketResult struct {
 	Blobs   int   // read whole and compared
 	Bytes   int64 // of them
 	Damaged []BucketDamage
-}
-
-// PrepareVerifyRemote reads the manifests of some repositories, or of all if repos is empty, and finds out which blobs they name. Manifests that cannot be used are
-// returned as errors beside. A repository of which there is no manifest is an error that wraps [remote.ErrNotFound].
-func (e *Engine) PrepareVerifyRemote(ctx context.Context, repos []hub.Repo) (_ *plan.BucketVerify, broken []error, _ error) {
-	var mu sync.Mutex // guards broken and manifests
-	var manifests []*manifest.Manifest
-	work, workCtx := errgroup.WithContext(ctx)
-	work.SetLimit(e.shared().max)
-	read := func(o remote.RevisionObject, only hub.Repo) {
-		work.Go(func() error {
-			entry, err := e.Catalog.ReadRevision(workCtx, o)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err == nil && only != (hub.Repo{}) && entry.Repo != only: // under a key that another repository shares
-			case err == nil:
-				manifests = append(manifests, entry.Manifest)
-			case fatal(workCtx, err):
-				return err
-			default:
-				broken = append(broken, err)
-			}
-			return nil
-		})
-	}
-	list := func(repoKey string, only hub.Repo) error {
-		for o, err := range e.Catalog.Revisions(workCtx, repoKey) {
-			if err != nil {
-				return err
-			}
-			read(o, only)
-		}
-		return nil
-	}
-	var err error
-	if len(repos) == 0 {
-		err = list("", hub.Repo{})
-	}
-	for _, repo := range repos {
-		for _, key := range slices.Compact([]string{manifest.RepoKey(repo), manifest.LegacyRepoKey(repo)}) {
-			if err == nil {
-				err = list(key, repo)
-			}
-		}
-	}
-	if workErr := work.Wait(); workErr != nil { // the listing's error, if it has one, is then only that it was stopped
-		return nil, nil, workErr
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	slices.SortFunc(broken, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	for _, repo := range repos {
-		if len(broken) == 0 && !slices.ContainsFunc(manifests, func(m *manifest.Manifest) bool { return m.Repo == repo }) {
-			return nil, nil, fmt.Errorf("%s: %w", repo, remote.ErrNotFound)
-		}
-	}
-	return plan.NewBucketVerify(manifests), broken, nil
 }
 
 // VerifyRemote reads every blob of a plan once and says which are not what their keys and the manifests say. It changes nothing. The error is for what ends it
@@ -153,10 +93,10 @@ func (r *bucketRun) each(ctx context.Context, blobs []plan.BucketBlob, limit int
 			break
 		}
 		work.Go(func() error {
-			repo := b.Users[0].Key.Repo.String()
-			r.emit(event.Event{Kind: event.ItemStarted, Item: string(b.ID), Repo: repo, Bytes: b.Size()})
+			repo, path := b.Users[0].Key.Repo.String(), string(b.Users[0].Path)
+			r.emit(event.Event{Kind: event.ItemStarted, Item: string(b.ID), Path: path, Repo: repo, Bytes: b.Size()})
 			err := r.blob(ctx, b)
-			r.emit(event.Event{Kind: event.ItemDone, Item: string(b.ID), Repo: repo, Err: err})
+			r.emit(event.Event{Kind: event.ItemDone, Item: string(b.ID), Path: path, Repo: repo, Err: err})
 			return r.note(ctx, b, err)
 		})
 	}
@@ -290,7 +230,10 @@ func (e *Engine) RepairRemote(ctx context.Context, found []BucketDamage, inv *hf
 		if len(p.Blobs) == 0 {
 			return total, nil
 		}
-		run := newPushRun(e, p)
+		run := &pushRun{Engine: e, result: &Result{}, tasks: make(map[hub.BlobID]*task, len(p.Blobs))}
+		for _, b := range p.Blobs {
+			run.tasks[b.ID] = newTask()
+		}
 		uploads, bytes := p.Uploads()
 		e.emit(event.Event{Kind: event.TransferStarted, Items: len(uploads), Bytes: bytes})
 		err := run.upload(ctx, uploads)

@@ -8,6 +8,7 @@
 package gated
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,7 +49,8 @@ func isReadme(name string) bool { return strings.EqualFold(name, "readme.md") }
 // Checker looks at files. The zero value is ready.
 type Checker struct {
 	mu       sync.Mutex
-	scanners map[string]*licensecheck.Scanner // by family; made when first needed, because that takes up to a tenth of a second
+	scanners map[string]*licensecheck.Scanner // by the identifiers of a family; made when first needed, because that takes up to a tenth of a second
+	known    map[[sha256.Size]byte]string     // what [Checker.search] found in a text: most repositories have one of a few licences
 }
 
 // Look returns the first sign that the repository with these files is gated. The keys are names that [Names] says yes to; of each file no more than [MaxBytes] are
@@ -83,14 +85,32 @@ func phrases() []string {
 // heading is how many words beside an open licence may speak of an agreement: "Software License Agreement (BSD License)" is the heading of many.
 const heading = 40
 
-// terms returns the first of the phrases that a licence text has outside of the open licences in it. So an open licence may have a heading, or stand beside
-// another one, but not be followed by conditions.
+// terms returns a phrase by which a licence text is no open licence.
 func (c *Checker) terms(text []byte) (string, bool) {
+	sum := sha256.Sum256(text)
+	c.mu.Lock()
+	phrase, known := c.known[sum]
+	c.mu.Unlock()
+	if !known {
+		phrase = c.search(text)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.known == nil {
+			c.known = map[[sha256.Size]byte]string{}
+		}
+		c.known[sum] = phrase
+	}
+	return phrase, phrase != ""
+}
+
+// search returns the first of the phrases that a licence text has outside of the open licences in it, or nothing. So an open licence may have a heading, or stand
+// beside another one, but not be followed by conditions.
+func (c *Checker) search(text []byte) string {
 	all := words(text)
-	phrase, found := phraseIn(all)
+	phrase := phraseIn(all)
 	for _, f := range families() {
-		if !found {
-			return "", false
+		if phrase == "" {
+			return ""
 		}
 		if !strings.Contains(all, " "+f.hint) {
 			continue
@@ -102,11 +122,13 @@ func (c *Checker) terms(text []byte) (string, bool) {
 		if matches := scanner.Scan(text).Match; len(matches) > 0 {
 			text = without(text, matches)
 			rest := words(text)
-			phrase, found = phraseIn(rest)
-			found = found && (phrase != agreement || strings.Count(rest, " ") > heading)
+			phrase = phraseIn(rest)
+			if phrase == agreement && strings.Count(rest, " ") <= heading {
+				return ""
+			}
 		}
 	}
-	return phrase, found
+	return phrase
 }
 
 // words is a text in lower case, with exactly one space before and after each word, so that a phrase is found wherever its lines break.
@@ -116,13 +138,13 @@ func words(text []byte) string {
 	}), " ") + " "
 }
 
-func phraseIn(all string) (string, bool) {
+func phraseIn(all string) string {
 	for _, phrase := range phrases() {
 		if strings.Contains(all, " "+phrase+" ") {
-			return phrase, true
+			return phrase
 		}
 	}
-	return "", false
+	return ""
 }
 
 // without replaces what matched by a word that no phrase has: what stood before and after must not become a phrase together.
@@ -138,20 +160,32 @@ func without(text []byte, matches []licensecheck.Match) []byte {
 
 // family is open licences that are told by a phrase in them, so that only these are compiled to compare a text with: all that the library knows take seconds.
 type family struct {
-	hint     string   // in lower case, without punctuation
-	prefixes []string // of SPDX identifiers
+	hint string   // in lower case, without punctuation
+	ids  []string // SPDX identifiers; one with a hyphen at its end stands for all that begin so
 }
 
+func (f family) has(id string) bool {
+	return slices.ContainsFunc(f.ids, func(want string) bool {
+		return id == want || strings.HasSuffix(want, "-") && strings.HasPrefix(id, want)
+	})
+}
+
+// families begin with the most frequent. The BSD licences are several, because it is all of them together that take long.
 func families() []family {
+	const bsd = "redistribution and use"
 	return []family{
 		{"apache license", []string{"Apache-"}},
+		{"permission is hereby granted", []string{"MIT", "MIT-", "MITNFA", "X11"}},
+		{bsd, []string{"BSD-3-Clause", "BSD-3-Clause-LBNL"}},
+		{bsd, []string{"BSD-2-Clause"}},
+		{bsd, []string{"BSD-4-Clause", "BSD-4-Clause-UC"}},
+		{bsd, []string{"BSD-1-Clause", "BSD-Source-Code"}},
+		{bsd, []string{"BSD-2-Clause-Patent", "BSD-3-Clause-Clear"}},
 		{"general public license", []string{"GPL-", "LGPL-", "AGPL-"}},
 		{"creative commons", []string{"CC-", "CC0-"}},
 		{"mozilla public license", []string{"MPL-"}},
 		{"eclipse public license", []string{"EPL-"}},
-		{"permission is hereby granted", []string{"MIT", "X11"}},
 		{"permission to use copy modify", []string{"ISC", "0BSD", "PostgreSQL"}},
-		{"redistribution and use", []string{"BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "BSD-4-Clause", "BSD-Source-Code"}},
 		{"community data license", []string{"CDLA-"}},
 		{"database license", []string{"ODC-", "ODbL-"}},
 		{"open data commons", []string{"ODC-", "ODbL-", "PDDL-"}},
@@ -163,7 +197,7 @@ func families() []family {
 		{"python software foundation", []string{"PSF-", "Python-"}},
 		{"cecill", []string{"CECILL-"}},
 		{"artistic license", []string{"Artistic-"}},
-		{"boost software license", []string{"BSL-1.0"}},
+		{"boost software license", []string{"BSL-"}},
 	}
 }
 
@@ -171,12 +205,13 @@ func families() []family {
 func (c *Checker) scanner(f family) *licensecheck.Scanner {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s, ok := c.scanners[f.hint]; ok {
+	key := strings.Join(f.ids, " ")
+	if s, ok := c.scanners[key]; ok {
 		return s
 	}
 	var licenses []licensecheck.License
 	for _, l := range licensecheck.BuiltinLicenses() {
-		if l.LRE != "" && slices.ContainsFunc(f.prefixes, func(p string) bool { return strings.HasPrefix(l.ID, p) }) {
+		if l.LRE != "" && f.has(l.ID) {
 			licenses = append(licenses, l)
 		}
 	}
@@ -187,6 +222,6 @@ func (c *Checker) scanner(f family) *licensecheck.Scanner {
 	if c.scanners == nil {
 		c.scanners = map[string]*licensecheck.Scanner{}
 	}
-	c.scanners[f.hint] = scanner
+	c.scanners[key] = scanner
 	return scanner
 }

@@ -38,6 +38,7 @@ type File struct {
 	Blob    string // its name in blobs/; empty for a real file inside the snapshot
 	Bytes   string // where the bytes are: a regular file, relative to the cache folder, slash-separated
 	ModTime time.Time
+	Used    time.Time // when the bytes were last read or written, as far as the file system keeps it
 
 	// ID is what the bytes should hash to, from the commit's tree or the blob's name. Nothing has been hashed yet, so the bytes may turn out to be
 	// others. It is empty if neither tells; [Cache.Identify] then computes it.
@@ -58,6 +59,7 @@ type Blob struct {
 	Bytes   string // the regular file that holds the bytes, relative to the cache folder, slash-separated
 	Shared  bool   // the bytes are in the cache's shared blob store
 	ModTime time.Time
+	Used    time.Time // when the bytes were last read or written, as far as the file system keeps it
 }
 
 // Temp is an unfinished download or a leftover of one. It may belong to a client that is at work.

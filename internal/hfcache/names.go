@@ -54,7 +54,7 @@ func (n *names) repoJunk(name string) bool {
 
 // temp says whether an entry of blobs/ is an unfinished download, a lock or another leftover rather than content.
 func (n *names) temp(name string) bool {
-	if strings.HasPrefix(name, ".") || n.nameOfTmp.MatchString(name) {
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "tmp_") && n.nameOfTmp.MatchString(name) {
 		return true // our own, and .<etag>.<8hex>.shared, .new, .old of huggingface_hub >= 1.32
 	}
 	for _, suffix := range []string{

@@ -27,32 +27,30 @@ type Abilities struct {
 // Probe tries what the file system can do, in a folder of its own below .locks, which clients do not look into, and removes it again. The error says why nothing can be
 // written there; it wraps [fs.ErrPermission] or the system's word for a read-only file system.
 func (c *Cache) Probe() (a Abilities, err error) {
-	fail := func(err error) (Abilities, error) {
-		return Abilities{}, fmt.Errorf("writing to %s: %w", c.dir, bare(err))
-	}
+	fail := func(err error) error { return fmt.Errorf("writing to %s: %w", c.dir, bare(err)) }
 	made := c.root.Mkdir(locksDir, 0o777)
 	if made != nil && !errors.Is(made, fs.ErrExist) {
-		return fail(made)
+		return Abilities{}, fail(made)
 	}
 	if made == nil {
 		defer func() { _ = c.root.Remove(locksDir) }() // unless somebody has put something there meanwhile
 	}
 	rel := locksDir + "/.hf-cache-sync-" + rand.Text()
 	if err = c.root.Mkdir(filepath.FromSlash(rel), 0o700); err != nil {
-		return fail(err)
+		return Abilities{}, fail(err)
 	}
 	defer func() {
 		if removeErr := c.root.RemoveAll(filepath.FromSlash(rel)); err == nil && removeErr != nil {
-			a, err = fail(removeErr)
+			a, err = Abilities{}, fail(removeErr)
 		}
 	}()
 	dir, err := c.root.OpenRoot(filepath.FromSlash(rel))
 	if err != nil {
-		return fail(err)
+		return Abilities{}, fail(err)
 	}
 	defer dir.Close() //nolint:errcheck // what was written in it does not matter
 	if err = try(dir, &a); err != nil {
-		return fail(err)
+		return Abilities{}, fail(err)
 	}
 	a.AccessTimes = accessTimes(dir)
 	return a, nil

@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
 
 // The shared blob store's marker and what it holds (huggingface_hub utils/_shared_blobs.py).
@@ -117,6 +119,8 @@ type repoScan struct {
 	*scan
 	dir  *os.Root
 	repo *Repo
+	// trees are the listings that were decoded ahead; nil for commits that have none.
+	trees map[hub.Commit]manifest.Tree
 	// dangling are blobs whose link leads nowhere: what is linked to them is missing.
 	dangling map[string]bool
 }
@@ -148,8 +152,12 @@ func (s *scan) repo(ctx context.Context, id hub.Repo) {
 			r.note(e.Name(), "it is not part of a repository's folder")
 		}
 	}
+	// Decoding a listing takes the processor, and reading blobs/ the system: they go side by side.
+	ahead := make(chan map[hub.Commit]manifest.Tree, 1)
+	go func() { ahead <- r.treesAhead(ctx) }()
 	r.blobs()
 	r.refs("")
+	r.trees = <-ahead
 	r.revisions(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,27 +166,29 @@ func (s *scan) repo(ctx context.Context, id hub.Repo) {
 
 // blobs reads blobs/, following shared-store links to sizes.
 func (r *repoScan) blobs() {
-	dir, entries, ok := r.openDir(r.dir, blobsDir, blobsDir)
+	dir, entries, ok := r.openNames(r.dir, blobsDir, blobsDir)
 	if !ok {
 		return
 	}
 	defer dir.Close() //nolint:errcheck // only read from
-	for _, e := range entries {
-		name := e.Name()
-		rel := path.Join(r.repo.ID.Folder(), blobsDir, name)
+	r.repo.Blobs = make(map[string]Blob, len(entries))
+	folder := r.repo.ID.Folder() + "/" + blobsDir + "/"
+	for _, name := range entries {
+		if r.names.osJunk(name) {
+			continue
+		}
+		info, err := dir.Lstat(name)
+		if err != nil {
+			continue // removed since the listing; whatever links to it is reported as missing
+		}
+		rel := folder + name
+		name := rel[len(folder):] // one string in memory for both
 		switch {
-		case r.names.osJunk(name):
 		case r.names.temp(name):
-			if info, err := dir.Lstat(name); err == nil {
-				r.repo.Temps = append(r.repo.Temps, Temp{name, info.Size(), info.ModTime()})
-			}
-		case e.Type().IsRegular():
-			info, err := dir.Lstat(name)
-			if err != nil {
-				continue // removed since the listing; whatever links to it is reported as missing
-			}
-			r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Bytes: rel, ModTime: info.ModTime()}
-		case e.Type()&fs.ModeSymlink != 0:
+			r.repo.Temps = append(r.repo.Temps, Temp{name, info.Size(), info.ModTime()})
+		case info.Mode().IsRegular():
+			r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Bytes: rel, ModTime: info.ModTime(), Used: lastUse(info)}
+		case info.Mode()&fs.ModeSymlink != 0:
 			r.linkedBlob(name, rel)
 		default:
 			r.note(path.Join(blobsDir, name), "it is neither a file nor a link")
@@ -197,7 +207,7 @@ func (r *repoScan) linkedBlob(name, rel string) {
 		r.lost(path.Join(blobsDir, name), reason(err))
 	default:
 		shared := r.shared && strings.HasPrefix(bytes, blobsDir+"/") && r.names.xetHash.MatchString(path.Base(bytes))
-		r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Bytes: bytes, Shared: shared, ModTime: info.ModTime()}
+		r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Bytes: bytes, Shared: shared, ModTime: info.ModTime(), Used: lastUse(info)}
 	}
 }
 
@@ -274,6 +284,48 @@ func (r *repoScan) openDir(parent *os.Root, name, rel string) (*os.Root, []fs.Di
 		return nil, nil, false
 	}
 	return dir, entries, true
+}
+
+// openNames is openDir for the names alone. Asking for entries costs a call of the system for each where the folder was opened below an [os.Root].
+func (r *repoScan) openNames(parent *os.Root, name, rel string) (*os.Root, []string, bool) {
+	dir, err := parent.OpenRoot(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, false
+	}
+	if err != nil {
+		r.lost(rel, "cannot be opened: "+reason(err))
+		return nil, nil, false
+	}
+	entries, err := readNames(dir)
+	if err != nil {
+		r.lost(rel, "cannot be read: "+reason(err))
+		_ = dir.Close() // only read from
+		return nil, nil, false
+	}
+	return dir, entries, true
+}
+
+// readNames lists a folder in the order of its names.
+func readNames(dir *os.Root) ([]string, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	entries, err := f.Readdirnames(-1)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	slices.Sort(entries)
+	return entries, err
+}
+
+// lastUse is when a file was last read or written, as far as the file system keeps it.
+func lastUse(info fs.FileInfo) time.Time {
+	modified := info.ModTime()
+	if read, ok := accessTime(info); ok && read.After(modified) {
+		return read
+	}
+	return modified
 }
 
 func readDir(dir *os.Root) ([]fs.DirEntry, error) {

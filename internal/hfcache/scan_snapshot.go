@@ -81,34 +81,36 @@ func (r *repoScan) eachCommit(ctx context.Context, folder string, revs map[hub.C
 func (r *repoScan) snapshot(rev *Revision, dir *os.Root, rel, prefix string, depth int) {
 	r.walk(dir, rel, prefix, depth, walker{
 		folder: func(sub *os.Root, rel, prefix string) { r.snapshot(rev, sub, rel, prefix, depth+1) },
-		file: func(e fs.DirEntry, p hub.Path, rel string) {
-			var file File
-			var ok bool
-			switch {
-			case e.Type()&fs.ModeSymlink != 0:
-				file, ok = r.linkedFile(dir, e.Name(), rel)
-			case e.Type().IsRegular():
-				file, ok = r.realFile(rev, e, p, rel)
-			default:
+		link: func(text string, p hub.Path, rel string) {
+			if file, ok := r.linkedFile(text, strings.Count(prefix, "/")+min(1, len(prefix)), rel); ok {
+				r.add(rev, file, p, rel)
+			}
+		},
+		file: func(info fs.FileInfo, p hub.Path, rel string) {
+			if !info.Mode().IsRegular() {
 				r.lost(rel, errNoContent.Error())
-			}
-			if !ok {
-				return
-			}
-			file.Path = p
-			if r.identify(rev, &file, rel) {
-				rev.Files = append(rev.Files, file)
+			} else if file, ok := r.realFile(rev, info, p, rel); ok {
+				r.add(rev, file, p, rel)
 			}
 		},
 	})
 }
 
-// linkedFile takes one hop, which names the blob; the blob knows where the bytes are.
-func (r *repoScan) linkedFile(dir *os.Root, name, rel string) (File, bool) {
-	text, err := dir.Readlink(name)
-	if err != nil {
-		r.lost(rel, "cannot be read: "+reason(err))
-		return File{}, false
+// add takes a file of a snapshot into the revision, unless it cannot be what the commit says.
+func (r *repoScan) add(rev *Revision, file File, p hub.Path, rel string) {
+	file.Path = p
+	if r.identify(rev, &file, rel) {
+		rev.Files = append(rev.Files, file)
+	}
+}
+
+// linkedFile takes one hop, which names the blob; the blob knows where the bytes are. text is what the link says, depth how many folders of the snapshot are above it.
+func (r *repoScan) linkedFile(text string, depth int, rel string) (File, bool) {
+	// What clients write needs no thought: "../../blobs/<name>", with one ".." more for each folder.
+	if name, usual := strings.CutPrefix(text, strings.Repeat("../", depth+2)+blobsDir+"/"); usual {
+		if blob, known := r.repo.Blobs[name]; known {
+			return blob.file(), true
+		}
 	}
 	folder := r.repo.ID.Folder()
 	target, err := r.cache.target(path.Join(folder, path.Dir(rel)), text)
@@ -118,7 +120,7 @@ func (r *repoScan) linkedFile(dir *os.Root, name, rel string) (File, bool) {
 	}
 	if name, isBlob := strings.CutPrefix(target, folder+"/"+blobsDir+"/"); isBlob && !strings.Contains(name, "/") {
 		if blob, known := r.repo.Blobs[name]; known {
-			return File{Size: blob.Size, Blob: name, Bytes: blob.Bytes, ModTime: blob.ModTime}, true
+			return blob.file(), true
 		}
 		if r.names.temp(name) {
 			r.lost(rel, "it links to the unfinished download "+name)
@@ -136,21 +138,21 @@ func (r *repoScan) linkedFile(dir *os.Root, name, rel string) (File, bool) {
 		r.lost(rel, reason(err))
 		return File{}, false
 	}
-	return File{Size: info.Size(), Bytes: bytes, ModTime: info.ModTime()}, true
+	return File{Size: info.Size(), Bytes: bytes, ModTime: info.ModTime(), Used: lastUse(info)}, true
+}
+
+// file is a file of a snapshot that is linked to the blob.
+func (b Blob) file() File {
+	return File{Size: b.Size, Blob: b.Name, Bytes: b.Bytes, ModTime: b.ModTime, Used: b.Used}
 }
 
 // realFile is a file of a cache without links, or something that a tool put beside the model.
-func (r *repoScan) realFile(rev *Revision, e fs.DirEntry, p hub.Path, rel string) (File, bool) {
+func (r *repoScan) realFile(rev *Revision, info fs.FileInfo, p hub.Path, rel string) (File, bool) {
 	if _, listed := rev.Tree[p]; rev.Tree != nil && !listed {
 		r.note(rel, "it is not a file of this commit; some tool put it there")
 		return File{}, false
 	}
-	info, err := e.Info()
-	if err != nil {
-		r.note(rel, "it vanished while the cache was read")
-		return File{}, false
-	}
-	return File{Size: info.Size(), Bytes: path.Join(r.repo.ID.Folder(), rel), ModTime: info.ModTime()}, true
+	return File{Size: info.Size(), Bytes: path.Join(r.repo.ID.Folder(), rel), ModTime: info.ModTime(), Used: lastUse(info)}, true
 }
 
 // identify decides what the file's bytes should hash to. The commit's listing knows best: a blob's name can be a xet hash or a mirror's invention.
@@ -173,34 +175,53 @@ func (r *repoScan) identify(rev *Revision, f *File, rel string) bool {
 func (r *repoScan) noExist(rev *Revision, dir *os.Root, rel, prefix string, depth int) {
 	r.walk(dir, rel, prefix, depth, walker{
 		folder: func(sub *os.Root, rel, prefix string) { r.noExist(rev, sub, rel, prefix, depth+1) },
-		file:   func(_ fs.DirEntry, p hub.Path, _ string) { rev.NoExist = append(rev.NoExist, p) },
+		link:   func(_ string, p hub.Path, _ string) { rev.NoExist = append(rev.NoExist, p) },
+		file:   func(_ fs.FileInfo, p hub.Path, _ string) { rev.NoExist = append(rev.NoExist, p) },
 	})
 }
 
 // walker is what to do with the entries of a folder.
 type walker struct {
 	folder func(sub *os.Root, rel, prefix string)
-	file   func(e fs.DirEntry, p hub.Path, rel string)
+	link   func(text string, p hub.Path, rel string)
+	file   func(info fs.FileInfo, p hub.Path, rel string) // or what else is neither a folder nor a link
 }
 
-// walk visits the entries of one folder; descending is up to the walker. Only real folders are entered, never links to folders.
+// walk visits the entries of one folder; descending is up to the walker. Only real folders are entered, never links to folders. Most entries are links, so each is taken for one
+// first: one call of the system tells that it is, and where it leads.
 func (r *repoScan) walk(dir *os.Root, rel, prefix string, depth int, w walker) {
-	entries, err := readDir(dir)
+	entries, err := readNames(dir)
 	if err != nil {
 		r.lost(rel, "cannot be read: "+reason(err))
 		return
 	}
-	for _, e := range entries {
-		entryRel, inSnapshot := rel+"/"+e.Name(), path.Join(prefix, e.Name())
+	for _, name := range entries {
+		entryRel, inSnapshot := rel+"/"+name, name
+		if prefix != "" {
+			inSnapshot = prefix + "/" + name
+		}
 		p, err := hub.ParsePath(inSnapshot)
 		switch {
-		case r.names.osJunk(e.Name()):
+		case r.names.osJunk(name):
+			continue
 		case err != nil:
 			r.lost(entryRel, reason(err))
-		case e.IsDir() && depth >= maxDepth:
+			continue
+		}
+		if text, err := dir.Readlink(name); err == nil {
+			w.link(text, p, entryRel)
+			continue
+		}
+		info, err := dir.Lstat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			r.note(entryRel, "it vanished while the cache was read")
+		case err != nil:
+			r.lost(entryRel, "cannot be read: "+reason(err))
+		case info.IsDir() && depth >= maxDepth:
 			r.lost(entryRel, fmt.Sprintf("it is more than %d folders deep", maxDepth))
-		case e.IsDir():
-			sub, err := dir.OpenRoot(e.Name())
+		case info.IsDir():
+			sub, err := dir.OpenRoot(name)
 			if err != nil {
 				r.lost(entryRel, "cannot be opened: "+reason(err))
 				continue
@@ -208,13 +229,41 @@ func (r *repoScan) walk(dir *os.Root, rel, prefix string, depth int, w walker) {
 			w.folder(sub, entryRel, inSnapshot)
 			_ = sub.Close() // only read from
 		default:
-			w.file(e, p, entryRel)
+			w.file(info, p, entryRel)
 		}
 	}
 }
 
-// tree reads trees/<commit>.json. A listing that clients would ignore is ignored here as well, but said.
+// treesAhead decodes the listings of the commits that have a snapshot.
+func (r *repoScan) treesAhead(ctx context.Context) map[hub.Commit]manifest.Tree {
+	trees := map[hub.Commit]manifest.Tree{}
+	dir, err := r.dir.OpenRoot(snapshotsDir)
+	if err != nil {
+		return trees // said where the snapshots are read
+	}
+	defer dir.Close() //nolint:errcheck // only read from
+	commits, err := readNames(dir)
+	if err != nil {
+		return trees // likewise
+	}
+	for _, name := range commits {
+		if commit, err := hub.ParseCommit(name); err == nil && ctx.Err() == nil {
+			trees[commit] = r.decodeTree(commit)
+		}
+	}
+	return trees
+}
+
+// tree is the listing of a commit, nil if there is none that can be used.
 func (r *repoScan) tree(c hub.Commit) manifest.Tree {
+	if tree, ahead := r.trees[c]; ahead {
+		return tree
+	}
+	return r.decodeTree(c)
+}
+
+// decodeTree reads trees/<commit>.json. A listing that clients would ignore is ignored here as well, but said.
+func (r *repoScan) decodeTree(c hub.Commit) manifest.Tree {
 	name := treesDir + "/" + string(c) + ".json"
 	info, err := r.dir.Lstat(name)
 	switch {

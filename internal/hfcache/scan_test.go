@@ -65,12 +65,12 @@ func scanned(t *testing.T, dir string) (*Cache, *Inventory) {
 	}
 	for _, r := range inv.Repos { // nothing here depends on when the test runs
 		for name, b := range r.Blobs {
-			b.ModTime = time.Time{}
+			b.ModTime, b.Used = time.Time{}, time.Time{}
 			r.Blobs[name] = b
 		}
 		for _, rev := range r.Revisions {
 			for i := range rev.Files {
-				rev.Files[i].ModTime = time.Time{}
+				rev.Files[i].ModTime, rev.Files[i].Used = time.Time{}, time.Time{}
 			}
 		}
 		for i := range r.Refs {

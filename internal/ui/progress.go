@@ -203,7 +203,7 @@ func (p *Progress) say(line string) {
 	p.out.Lock()
 	defer p.out.Unlock()
 	if p.screen != nil {
-		if _, err := p.screen.Write([]byte(line + "\n")); err == nil {
+		if _, err := p.screen.Write([]byte(toMargin + line + "\n")); err == nil {
 			return
 		}
 	}
@@ -239,9 +239,12 @@ func (p *Progress) fillOverall(w io.Writer, s decor.Statistics) error {
 		line = p.meter.overall(p.verb, p.now(), s.AvailableWidth)
 	}
 	p.mu.Unlock()
-	_, err := io.WriteString(w, line)
+	_, err := io.WriteString(w, toMargin+line)
 	return err
 }
+
+// toMargin goes before what is drawn first: the library goes up to where it began, but not to the left, and what was typed meanwhile has moved the cursor.
+const toMargin = "\r"
 
 func (p *Progress) fillItems(w io.Writer, s decor.Statistics) error {
 	p.mu.Lock()

@@ -228,7 +228,7 @@ func screen(written string) []string {
 			if end < 0 {
 				end = len(written)
 			}
-			lines[len(lines)-1] += written[:end]
+			lines[len(lines)-1] += strings.TrimPrefix(written[:end], toMargin) // it stands there already
 			written = written[end:]
 		}
 	}

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"testing"
@@ -40,11 +41,67 @@ func TestExitCodeTable(t *testing.T) {
 			scripted[code] = true
 		}
 	}
-	// 1 is a bug, 8 is reserved, and signals are sent by test/crash.
+	// 1 is a bug or a doctor's finding, 8 is reserved, and signals are sent by tests in Go.
 	for _, code := range []string{"1", "8", "130", "143"} {
 		scripted[code] = true
 	}
 	if diff := cmp.Diff(documented, slices.Sorted(maps.Keys(scripted))); diff != "" {
 		t.Errorf("the documented codes and those that a script shows (-docs +scripts):\n%s", diff)
+	}
+}
+
+// TestJSONIsDocumented looks for every key of a --json object in docs/json.md.
+func TestJSONIsDocumented(t *testing.T) {
+	t.Parallel()
+	docs, err := os.ReadFile("../../docs/json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := map[string]bool{}
+	for _, word := range regexp.MustCompile(`[a-z_]+`).FindAllString(string(docs), -1) {
+		words[word] = true
+	}
+	sources, err := filepath.Glob("../../internal/*/*.go")
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("no sources: %v", err)
+	}
+	keys := 0
+	for _, source := range sources {
+		if dir := filepath.Base(filepath.Dir(source)); dir != "cli" && dir != "ui" {
+			continue
+		}
+		code, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile("json:\"([a-z_]+)").FindAllSubmatch(code, -1) {
+			keys++
+			if !words[string(match[1])] {
+				t.Errorf("%s: docs/json.md does not say what %q holds", source, match[1])
+			}
+		}
+	}
+	if keys < 50 {
+		t.Errorf("only %d keys were found", keys)
+	}
+}
+
+// TestLinks follows the links between the documents.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 5 {
+		t.Fatalf("pages: %q, %v", pages, err)
+	}
+	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`).FindAllSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(match[1]))); err != nil {
+				t.Errorf("%s: a link leads nowhere: %v", page, err)
+			}
+		}
 	}
 }

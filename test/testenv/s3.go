@@ -57,9 +57,9 @@ func MainWithS3(m *testing.M, use func(*S3)) (code int) {
 	return m.Run()
 }
 
-// StartS3 starts versitygw on a free port, keeping its buckets below root. Call
-// Stop at the end.
-func StartS3(ctx context.Context, root string) (*S3, error) {
+// StartS3 starts versitygw on a free port, keeping its buckets below root. Flags,
+// such as --readonly, are its own. Call Stop at the end.
+func StartS3(ctx context.Context, root string, flags ...string) (*S3, error) {
 	path, err := tool("bin/versitygw")
 	if err != nil {
 		return nil, err
@@ -67,14 +67,14 @@ func StartS3(ctx context.Context, root string) (*S3, error) {
 	// Another process may take the port between its choice and its use.
 	for range 3 {
 		var s *S3
-		if s, err = startS3(ctx, path, root); err == nil {
+		if s, err = startS3(ctx, path, root, flags); err == nil {
 			return s, nil
 		}
 	}
 	return nil, fmt.Errorf("starting an S3 server: %w", err)
 }
 
-func startS3(ctx context.Context, path, root string) (*S3, error) {
+func startS3(ctx context.Context, path, root string, flags []string) (*S3, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("looking for a port: %w", err)
@@ -84,8 +84,8 @@ func startS3(ctx context.Context, path, root string) (*S3, error) {
 		return nil, fmt.Errorf("looking for a port: %w", err)
 	}
 	s := &S3{Endpoint: "http://" + address, root: root, output: &bytes.Buffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(path, "--access", s3AccessKey, "--secret", s3SecretKey, "--port", address,
-		"--keep-alive", "--quiet", "posix", root)
+	args := append([]string{"--access", s3AccessKey, "--secret", s3SecretKey, "--port", address, "--keep-alive", "--quiet"}, flags...)
+	s.cmd = exec.Command(path, append(args, "posix", root)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
 	s.cmd.Env = []string{"HOME=" + root}
 	started := make(chan error, 1)

@@ -63,11 +63,11 @@ func elapsed(t *testing.T, f func() error) time.Duration {
 }
 
 // want compares a time to what moving so many bytes must take, to the rounding of one wait for each piece.
-func want(t *testing.T, what string, got time.Duration, bytes, rate int64) {
+func want(t *testing.T, what string, got time.Duration, size, rate int64) {
 	t.Helper()
-	exact := time.Duration(max(0, bytes)) * time.Second / time.Duration(rate) // what fits into what was saved up takes no time
+	exact := time.Duration(max(0, size)) * time.Second / time.Duration(rate) // what fits into what was saved up takes no time
 	if diff := (got - exact).Abs(); diff > time.Millisecond {
-		t.Errorf("%s: %d bytes at %d/s took %v, want %v", what, bytes, rate, got, exact)
+		t.Errorf("%s: %d bytes at %d/s took %v, want %v", what, size, rate, got, exact)
 	}
 }
 
@@ -123,6 +123,30 @@ func fetch(ctx context.Context, s store.Store, key string, rng store.Range, want
 		err = errors.New("other bytes")
 	}
 	return errors.Join(err, rc.Close())
+}
+
+// hashing is a store that reads a body a second time to find its digest, unless it is given, as one that signs its requests does.
+type hashing struct{ store.Store }
+
+func (h hashing) Put(ctx context.Context, key string, body *io.SectionReader, o store.PutOptions) (store.Info, error) {
+	if o.SHA256 == "" {
+		if _, err := io.Copy(io.Discard, io.NewSectionReader(body, 0, body.Size())); err != nil {
+			return store.Info{}, err
+		}
+	}
+	return h.Store.Put(ctx, key, body, o)
+}
+
+// TestSentOnce counts what is sent, and not what is read.
+func TestSentOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, rate = 1 << 20, 1_000_000
+		s := limitstore.New(hashing{openFiles(t)}, rate)
+		want(t, "put", elapsed(t, func() error {
+			_, err := s.Put(t.Context(), "a", section(noise(size)), store.PutOptions{})
+			return err
+		}), size-rate/20, rate)
+	})
 }
 
 // TestSharedByAll lets both directions move at once: together they keep to the rate, and none of them starves.

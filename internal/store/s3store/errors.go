@@ -34,6 +34,12 @@ func (s *Store) fail(ctx context.Context, c *call, err error) error {
 	}
 	if resp, ok := errors.AsType[minio.ErrorResponse](err); ok {
 		s.explain(e, resp)
+		c.mu.Lock()
+		if c.page && errors.Is(e.Kind, store.ErrNoBucket) {
+			// The library takes every 404 without S3's XML for a missing bucket. A web server says it in its own way.
+			e.Kind, e.Code, e.Err = store.ErrWrongEndpoint, fmt.Sprint(resp.StatusCode), errors.New("the answer is a web page")
+		}
+		c.mu.Unlock()
 	} else {
 		e.Kind, e.Err = kindOf(err), err
 	}

@@ -284,6 +284,29 @@ func TestNotS3(t *testing.T) {
 	}
 }
 
+func TestWebServer(t *testing.T) {
+	for contentType, want := range map[string]error{
+		"":                         store.ErrNoBucket, // what some gateways say
+		"application/xml":          store.ErrNoBucket,
+		"text/html; charset=utf-8": store.ErrWrongEndpoint,
+	} {
+		srv := newService(t, false, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{contentType}
+			w.WriteHeader(http.StatusNotFound)
+			if contentType == "text/html; charset=utf-8" {
+				_, _ = io.WriteString(w, "<html>There is nothing here.")
+			}
+		})
+		var got error
+		for _, err := range open(t, srv.options()).List(t.Context(), "k") {
+			got = err
+		}
+		if !errors.Is(got, want) {
+			t.Errorf("%q: %v, want %v", contentType, got, want)
+		}
+	}
+}
+
 func TestNobodyThere(t *testing.T) {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -178,6 +178,27 @@ func TestChainFindsEnvironment(t *testing.T) {
 	}
 }
 
+func TestChainFindsNothing(t *testing.T) {
+	for _, name := range []string{
+		"AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE",
+		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_PROFILE",
+	} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", t.TempDir()+"/none")
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/") // else the instance would be asked
+	srv := newService(t, false, accept)
+	o := srv.options()
+	o.Credentials = s3store.Credentials{Chain: true}
+	if _, err := open(t, o).Stat(t.Context(), "k"); !errors.Is(err, store.ErrNoCredentials) || !errors.Is(err, store.ErrDenied) {
+		t.Errorf("stat: %v", err)
+	}
+	if n := len(srv.asked()); n > 0 {
+		t.Errorf("%d requests by nobody", n)
+	}
+}
+
 func TestURLs(t *testing.T) {
 	for _, tc := range []struct {
 		name string

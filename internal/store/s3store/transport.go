@@ -26,6 +26,7 @@ type call struct {
 	retryAfter int       // seconds
 	date       time.Time // the service's clock
 	redirected bool      // the answer came from elsewhere
+	page       bool      // the answer is for a browser
 }
 
 type callKey struct{}
@@ -37,6 +38,7 @@ func (c *call) note(h http.Header) {
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		c.date = date
 	}
+	c.page = strings.HasPrefix(h.Get("Content-Type"), "text/html")
 	c.retryAfter = 0
 	text := h.Get("Retry-After")
 	if seconds, err := strconv.Atoi(text); err == nil && seconds > 0 {
