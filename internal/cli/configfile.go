@@ -80,7 +80,7 @@ func (a *app) findConfig() (file *config.File, mode fs.FileMode, err error) {
 
 // readSmall reads a regular file that is no larger than a configuration. A pipe, which a path such as /dev/fd/63 names, is read as well.
 func readSmall(path string) (data []byte, mode fs.FileMode, err error) {
-	f, err := os.Open(path) //nolint:gosec // the user names it
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -143,7 +143,7 @@ func (o *initOptions) run() error {
 
 // writeNew writes a file that must not be there yet, for its owner only.
 func writeNew(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names it
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (o *initOptions) ignore(path string) error {
 
 // appendLine adds a line to a file, which is made if it is missing.
 func appendLine(path, line string) error {
-	before, err := os.ReadFile(path) //nolint:gosec // beside the file that was just written
+	before, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -306,7 +306,7 @@ func workTree(dir string) (root string, found bool) {
 // ignored says whether a .gitignore from dir up to root names the file. Globs that would match it are not looked for: a line too many does no harm.
 func ignored(dir, root, name string) bool {
 	for {
-		text, err := os.ReadFile(filepath.Join(dir, ".gitignore")) //nolint:gosec // in the user's own work tree
+		text, err := os.ReadFile(filepath.Join(dir, ".gitignore"))
 		if err == nil && slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
 			return strings.TrimPrefix(strings.TrimSpace(line), "/") == name
 		}) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -122,15 +123,7 @@ func isBucketURL(arg string) bool {
 }
 
 func (o *verifyOptions) wants(repo hub.Repo) bool {
-	if !o.filter.Wants(repo.String(), repo.Name) {
-		return false
-	}
-	for _, r := range o.selected {
-		if r == repo {
-			return true
-		}
-	}
-	return len(o.selected) == 0
+	return (len(o.selected) == 0 || slices.Contains(o.selected, repo)) && o.filter.Wants(repo.String(), repo.Name)
 }
 
 // openVerify opens the cache, and the bucket only if it will be asked: most who verify have nothing to do with it.
@@ -278,22 +271,28 @@ func (o *verifyOptions) sayVerified(r *verifyReport, lost int) error {
 	if len(r.inv.Repos) == 0 {
 		return o.print("nothing to verify: no repository of the cache at %s is meant", r.inv.Dir)
 	}
-	text := "verified " + blobs(r.result.Blobs, r.result.Bytes) + " " + pace(r.elapsed, r.result.Bytes)
+	fetched := 0
+	if o.repair && !o.dryRun {
+		fetched = r.missing() - len(r.repaired.Failures)
+	}
+	parts := []string{"verified " + blobs(r.result.Blobs, r.result.Bytes) + " " + pace(r.elapsed, r.result.Bytes)}
 	if len(r.result.Damaged) > 0 {
-		text += "; " + r.damagedText()
+		parts = append(parts, r.damagedText())
 	}
 	for _, part := range []struct {
 		n    int
 		what string
 	}{
-		{r.missing() - len(r.repaired.Failures), "put aside earlier, fetched"}, {len(r.plan.Unchecked), "cannot be checked"},
-		{r.changed(), "changed while read"}, {r.unread() + lost, "could not be read"},
+		{fetched, "put aside earlier, fetched"},
+		{len(r.plan.Unchecked), "cannot be checked"},
+		{r.changed(), "changed while read"},
+		{r.unread() + lost, "could not be read"},
 	} {
-		if part.n > 0 && (part.what != "put aside earlier, fetched" || (o.repair && !o.dryRun)) {
-			text += fmt.Sprintf("; %d %s", part.n, part.what)
+		if part.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
 		}
 	}
-	return o.print("%s", text)
+	return o.print("%s", strings.Join(parts, "; "))
 }
 
 // sayDamage names everything that is not as it should be.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
@@ -190,17 +191,15 @@ func (o *verifyOptions) sayBucketPlan(r *verifiedBucket, made plan.Requests) err
 func (o *verifyOptions) sayBucketDamage(r *verifiedBucket) {
 	const shown = 3
 	for _, d := range r.result.Damaged {
-		text := fmt.Sprintf("%s: %s: %v; used by ", d.Fault, d.ObjectKey, d.Err)
+		var users []string
 		for i, u := range d.Users {
 			if i == shown {
-				text += fmt.Sprintf(", and %d more", len(d.Users)-shown)
+				users = append(users, fmt.Sprintf("and %d more", len(d.Users)-shown))
 				break
 			}
-			if i > 0 {
-				text += ", "
-			}
-			text += fmt.Sprintf("%s: %s", u.Key, u.Path)
+			users = append(users, fmt.Sprintf("%s: %s", u.Key, u.Path))
 		}
+		text := fmt.Sprintf("%s: %s: %v; used by %s", d.Fault, d.ObjectKey, d.Err, strings.Join(users, ", "))
 		switch {
 		case d.Repaired:
 			text += "; repaired"
@@ -246,18 +245,18 @@ func (o *verifyOptions) reportBucket(r *verifiedBucket) error {
 }
 
 func (o *verifyOptions) sayBucketVerified(r *verifiedBucket, bad, unread int) error {
-	text := fmt.Sprintf("verified %s of %s %s", blobs(r.result.Blobs, r.result.Bytes), ui.Plural(r.plan.Manifests, "manifest"), r.pace)
+	parts := []string{fmt.Sprintf("verified %s of %s %s", blobs(r.result.Blobs, r.result.Bytes), ui.Plural(r.plan.Manifests, "manifest"), r.pace)}
 	counts := map[engine.BucketFault]int{}
 	for _, d := range r.result.Damaged {
 		counts[d.Fault]++
 	}
 	for _, fault := range []engine.BucketFault{engine.BlobDamaged, engine.BlobWrongSize, engine.BlobMissing, engine.BlobUnread} {
 		if counts[fault] > 0 {
-			text += fmt.Sprintf("; %d %s", counts[fault], fault)
+			parts = append(parts, fmt.Sprintf("%d %s", counts[fault], fault))
 		}
 	}
 	if repaired := len(r.result.Damaged) - bad - unread; repaired > 0 {
-		text += fmt.Sprintf("; %d repaired", repaired)
+		parts = append(parts, fmt.Sprintf("%d repaired", repaired))
 	}
-	return o.print("%s", text)
+	return o.print("%s", strings.Join(parts, "; "))
 }

@@ -325,7 +325,7 @@ const (
 )
 
 // MaxLocal is the disk budget of the cache, in bytes (cache.max_local_gb).
-func (f *File) MaxLocal() (bytes int64, origin Origin) {
+func (f *File) MaxLocal() (size int64, origin Origin) {
 	s := f.get("cache.max_local_gb")
 	if s.value == "" {
 		return defaultGB * gigabyte, Default

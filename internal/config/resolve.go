@@ -49,7 +49,7 @@ func ResolveRemote(flag string, env Lookup, file *File) (Remote, error) {
 
 // named returns the remote as far as that which names the bucket says it.
 func named(flag string, env Lookup, file *File) (Remote, error) {
-	url, bucket := file.get("storage.url"), file.get("storage.bucket")
+	folder, bucket := file.get("storage.url"), file.get("storage.bucket")
 	if s, ok := first(setting{strings.TrimSpace(flag), "--remote"}, fromEnv(env, "HF_CACHE_SYNC_REMOTE")); ok {
 		return parsed(s)
 	}
@@ -57,10 +57,10 @@ func named(flag string, env Lookup, file *File) (Remote, error) {
 		return bucketOnly(s)
 	}
 	switch {
-	case url.value != "" && bucket.value != "":
-		return Remote{}, fmt.Errorf("%s: storage.bucket names a bucket as well: keep one of the two", url.origin)
-	case url.value != "":
-		return parsed(url)
+	case folder.value != "" && bucket.value != "":
+		return Remote{}, fmt.Errorf("%s: storage.bucket names a bucket as well: keep one of the two", folder.origin)
+	case folder.value != "":
+		return parsed(folder)
 	case bucket.value != "":
 		return bucketOnly(bucket)
 	}

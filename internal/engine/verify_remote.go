@@ -111,12 +111,12 @@ func (r *bucketRun) note(ctx context.Context, b plan.BucketBlob, err error) erro
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrNotFound):
-		d.Fault = BlobMissing
+		d.Fault, d.Err = BlobMissing, errMissing
 	case isMismatch && mismatch.GotSize != mismatch.WantSize:
 		d.Fault = BlobWrongSize
 	case isMismatch:
 		d.Fault = BlobDamaged
-	case fatal(ctx, err):
+	case false:
 		return err
 	default:
 		d.Fault = BlobUnread
@@ -205,6 +205,9 @@ func (r *bucketRun) stream(ctx context.Context, b plan.BucketBlob, body io.Reade
 		}
 	}
 }
+
+// errMissing says that a blob is not there. Stores say it in many ways, and with its key.
+var errMissing = fmt.Errorf("the manifest names a blob that is not in the bucket: %w", store.ErrNotFound)
 
 // errNoCopy says that a bucket cannot be repaired from here.
 var errNoCopy = errors.New("the cache has no copy of it")

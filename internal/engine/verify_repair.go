@@ -13,6 +13,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
 
 // errNoCommit says that a file cannot be asked for.
@@ -111,9 +112,13 @@ func (r *repair) revision(ctx context.Context, key manifest.Key) error {
 	r.result.Resumed += result.Resumed
 	r.result.Linked += result.Linked
 	for _, f := range result.Failures {
-		if f.Path != "" {
-			r.failed[wantedFile{key, f.Path}] = f.Err
+		if f.Path == "" {
+			continue
 		}
+		if errors.Is(f.Err, store.ErrNotFound) {
+			f.Err = errMissing
+		}
+		r.failed[wantedFile{key, f.Path}] = f.Err
 	}
 	return err
 }

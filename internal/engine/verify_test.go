@@ -55,14 +55,6 @@ func verify(t *testing.T, e *engine.Engine) *engine.VerifyResult {
 	return result
 }
 
-func entries(found []engine.Damage) []string {
-	names := []string{}
-	for _, d := range found {
-		names = append(names, d.Entry)
-	}
-	return names
-}
-
 func TestVerifyFindsDamage(t *testing.T) {
 	cacheDir := filepath.Join(t.TempDir(), "hub")
 	e := site(t, cacheDir, filepath.Join(t.TempDir(), "bucket"))
@@ -184,7 +176,7 @@ func TestVerifyRepairSaysWhatIsLacking(t *testing.T) {
 	want := map[string]string{
 		string(files[0].id()): "repaired",
 		string(orphan.id()):   "repaired",
-		string(files[2].id()): "b cannot be repaired: get " + manifest.BlobKey(files[2].id()) + ": not found",
+		string(files[2].id()): "b cannot be repaired: the manifest names a blob that is not in the bucket: not found",
 		string(files[3].id()): "c cannot be repaired: the bucket has no such file of this commit: not in the bucket",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

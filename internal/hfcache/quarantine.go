@@ -305,20 +305,20 @@ func (m *move) payload() error {
 	// Made by the client that published the payload. One of our own would have other modes, and a lock by existence (lock.soft) cannot be waited for.
 	lock, err := openRegular(c.root, filepath.FromSlash(payload+".lock"), os.O_RDWR)
 	if err != nil {
-		return nil //nolint:nilerr // no lock, no move
+		return nil // no lock, no move
 	}
 	defer lock.Close() //nolint:errcheck // nothing was written; closing gives up the lock
 	if tryLock(lock, 0) != nil || !isAt(c.root, filepath.FromSlash(payload+".lock"), lock) {
 		return nil
 	}
 	if info, err := c.root.Lstat(filepath.FromSlash(payload + ".refs")); err != nil || !info.Mode().IsRegular() {
-		return nil //nolint:nilerr // clients, too, keep a payload whose users nobody wrote down
+		return nil // clients, too, keep a payload whose users nobody wrote down
 	}
 	if info, err := c.root.Lstat(filepath.FromSlash(payload)); err != nil || info.Size() != m.suspect.Size || !info.ModTime().Equal(m.suspect.ModTime) {
-		return nil //nolint:nilerr // replaced by a good one, or collected
+		return nil // replaced by a good one, or collected
 	}
 	if used, err := c.linkedFromRepo(payload); err != nil || used {
-		return nil //nolint:nilerr // clients, too, keep a payload when they cannot tell
+		return nil // clients, too, keep a payload when they cannot tell
 	}
 	return m.rename(payload)
 }

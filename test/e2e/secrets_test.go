@@ -22,7 +22,8 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	}
 	const wrong = "Wr0ngSecret/that+nobody=has"
 	commands := [][]string{
-		{"push", "--yes", "--allow-gated"}, {"push", "--dry-run"}, {"push", "--json", "--json-events", "--recheck"}, {"pull", "org/name"}, {"pull", "org/none"}, {"pull-all"},
+		{"push", "--yes", "--allow-gated"}, {"push", "--dry-run"}, {"push", "--json", "--json-events", "--recheck"},
+		{"pull", "org/name"}, {"pull", "org/none"}, {"pull-all"},
 		{"list", "--remote"}, {"list"}, {"status"}, {"status", "--json"}, {"diff"}, {"diff", "--json"}, {"doctor"}, {"doctor", "--json", "--write"},
 		{"verify"}, {"verify", "--remote"}, {"init"}, {"version"}, {"man"}, {"completion", "bash"}, {"__complete", "pull", ""}, {"push", "--no-such-flag"}, {"nothing"},
 	}
@@ -47,7 +48,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 					p = p.With("AWS_ACCESS_KEY_ID="+good["AWS_ACCESS_KEY_ID"], "AWS_SECRET_ACCESS_KEY="+situation.secret)
 				} else {
 					file := fmt.Sprintf("storage:\n  access_key: %q\n  secret_key: %q\n", good["AWS_ACCESS_KEY_ID"], situation.secret)
-					if err := os.WriteFile(filepath.Join(dir, "keys.yaml"), []byte(file), 0o644); err != nil { //nolint:gosec // A warning about the mode is one more thing to say.
+					if err := os.WriteFile(filepath.Join(dir, "keys.yaml"), []byte(file), 0o644); err != nil {
 						t.Fatal(err)
 					}
 					p = p.With("HF_CACHE_SYNC_CONFIG=keys.yaml")
