@@ -116,7 +116,7 @@ func (r *bucketRun) note(ctx context.Context, b plan.BucketBlob, err error) erro
 		d.Fault = BlobWrongSize
 	case isMismatch:
 		d.Fault = BlobDamaged
-	case false:
+	case fatal(ctx, err):
 		return err
 	default:
 		d.Fault = BlobUnread

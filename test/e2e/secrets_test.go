@@ -22,10 +22,29 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	}
 	const wrong = "Wr0ngSecret/that+nobody=has"
 	commands := [][]string{
-		{"push", "--yes", "--allow-gated"}, {"push", "--dry-run"}, {"push", "--json", "--json-events", "--recheck"},
-		{"pull", "org/name"}, {"pull", "org/none"}, {"pull-all"},
-		{"list", "--remote"}, {"list"}, {"status"}, {"status", "--json"}, {"diff"}, {"diff", "--json"}, {"doctor"}, {"doctor", "--json", "--write"},
-		{"verify"}, {"verify", "--remote"}, {"init"}, {"version"}, {"man"}, {"completion", "bash"}, {"__complete", "pull", ""}, {"push", "--no-such-flag"}, {"nothing"},
+		{"push", "--yes", "--allow-gated"},
+		{"push", "--dry-run"},
+		{"push", "--json", "--json-events", "--recheck"},
+		{"pull", "org/name"},
+		{"pull", "org/none"},
+		{"pull-all"},
+		{"list", "--remote"},
+		{"list"},
+		{"status"},
+		{"status", "--json"},
+		{"diff"},
+		{"diff", "--json"},
+		{"doctor"},
+		{"doctor", "--json", "--write"},
+		{"verify"},
+		{"verify", "--remote"},
+		{"init"},
+		{"version"},
+		{"man"},
+		{"completion", "bash"},
+		{"__complete", "pull", ""},
+		{"push", "--no-such-flag"},
+		{"nothing"},
 	}
 	for _, situation := range []struct {
 		name, bucket, endpoint, secret string
