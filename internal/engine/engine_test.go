@@ -191,12 +191,12 @@ func TestPullAfterPushIsIdentity(t *testing.T) {
 		inv.Dir = ""
 		for _, r := range inv.Repos {
 			for name, blob := range r.Blobs {
-				blob.ModTime = time.Time{}
+				blob.ModTime, blob.Used = time.Time{}, time.Time{}
 				r.Blobs[name] = blob
 			}
 			for _, rev := range r.Revisions {
 				for i := range rev.Files {
-					rev.Files[i].ModTime = time.Time{}
+					rev.Files[i].ModTime, rev.Files[i].Used = time.Time{}, time.Time{}
 				}
 			}
 			for i := range r.Refs {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,9 @@ func TestVerifyRepairs(t *testing.T) {
 	write(t, e.Cache, model, first, "main", files)
 	write(t, e.Cache, model, second, "v1", files[:3])
 	push(t, e)
+	other := site(t, filepath.Join(t.TempDir(), "hub"), bucketDir) // has a file of the commit that this machine did not want
+	write(t, other.Cache, model, first, "main", append(slices.Clip(files), file{"unwanted", []byte("unwanted"), true}))
+	push(t, other)
 	flip(t, blobFile(cacheDir, files[2]))
 	flip(t, blobFile(cacheDir, files[0]))
 
@@ -133,6 +137,9 @@ func TestVerifyRepairs(t *testing.T) {
 	}
 	wantFiles(t, cacheDir, model, first, files)
 	wantFiles(t, cacheDir, model, second, files[:3])
+	if _, err := os.Lstat(filepath.Join(cacheDir, model.Folder(), "snapshots", string(first), "unwanted")); err == nil {
+		t.Error("the repair brought a file that was not there before")
+	}
 	if again := verify(t, e); len(again.Damaged) > 0 || again.Blobs != len(files) {
 		t.Errorf("after the repair: %+v", again)
 	}

@@ -169,6 +169,23 @@ func TestQuarantineAstrayLink(t *testing.T) {
 	}
 }
 
+// TestQuarantineAstrayPayload has the only link to a good payload in a snapshot, where it does not belong.
+func TestQuarantineAstrayPayload(t *testing.T) {
+	entry, payload := "snapshots/"+scanCommit+"/a", "blobs/ab/"+scanXet
+	dir := layout(t, map[string]string{
+		"blobs/.huggingface-shared-blobs": "1\n", payload: "hello\n", payload + ".lock": "", payload + ".refs": "", scanRepo + entry: "->../../../" + payload,
+	})
+	c, _ := scanned(t, dir)
+	s := suspect(t, c, entry)
+	s.Astray = true
+	if got, err := opened(t, c).Put(t.Context(), s); err != nil || got.Moved || got.Bytes != payload {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if content(t, filepath.Join(dir, payload)) != "hello\n" {
+		t.Error("the payload is another")
+	}
+}
+
 func TestQuarantineLeavesAlone(t *testing.T) {
 	for _, test := range []struct {
 		name   string
