@@ -99,7 +99,7 @@ func explain(err error, credentials config.Origin) (detail, hint string) {
 
 // checkKeys names where the pair that is used stands.
 func checkKeys(credentials config.Origin) string {
-	switch credentials {
+	switch string(credentials) {
 	case "b2_env":
 		return "check B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY"
 	case "aws_env":
