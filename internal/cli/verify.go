@@ -208,11 +208,7 @@ func (o *verifyOptions) treat(ctx context.Context, s *session, r *verifyReport) 
 func (o *verifyOptions) known(inv *hfcache.Inventory) error {
 	for _, repo := range o.selected {
 		if inv.Repo(repo) == nil && o.wants(repo) {
-			var names []string
-			for _, r := range inv.Repos {
-				names = append(names, r.ID.String())
-			}
-			return notInCache("verify", repo, inv, names)
+			return notInCache("verify", repo, inv, o.localRepos())
 		}
 	}
 	return nil

@@ -267,27 +267,18 @@ func readRef(dir *os.Root, file, name string) (Ref, error) {
 	return Ref{ref, commit, info.ModTime()}, nil
 }
 
-// openDir opens and lists a folder. A missing one is an empty one; anything else that stands in the way is reported.
+// openDir opens and lists a folder, by its entries.
 func (r *repoScan) openDir(parent *os.Root, name, rel string) (*os.Root, []fs.DirEntry, bool) {
-	dir, err := parent.OpenRoot(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, false
-	}
-	if err != nil {
-		r.lost(rel, "cannot be opened: "+reason(err))
-		return nil, nil, false
-	}
-	entries, err := readDir(dir)
-	if err != nil {
-		r.lost(rel, "cannot be read: "+reason(err))
-		_ = dir.Close() // only read from
-		return nil, nil, false
-	}
-	return dir, entries, true
+	return openListed(r, parent, name, rel, readDir)
 }
 
 // openNames is openDir for the names alone. Asking for entries costs a call of the system for each where the folder was opened below an [os.Root].
 func (r *repoScan) openNames(parent *os.Root, name, rel string) (*os.Root, []string, bool) {
+	return openListed(r, parent, name, rel, readNames)
+}
+
+// openListed opens a folder and lists it. A missing one is an empty one; anything else that stands in the way is reported.
+func openListed[T any](r *repoScan, parent *os.Root, name, rel string, list func(*os.Root) ([]T, error)) (*os.Root, []T, bool) {
 	dir, err := parent.OpenRoot(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, false
@@ -296,7 +287,7 @@ func (r *repoScan) openNames(parent *os.Root, name, rel string) (*os.Root, []str
 		r.lost(rel, "cannot be opened: "+reason(err))
 		return nil, nil, false
 	}
-	entries, err := readNames(dir)
+	entries, err := list(dir)
 	if err != nil {
 		r.lost(rel, "cannot be read: "+reason(err))
 		_ = dir.Close() // only read from
