@@ -33,8 +33,8 @@ func (a *app) initCommand() *cobra.Command {
 		Use:         "init",
 		Short:       "Write a configuration file",
 		Annotations: map[string]string{annotationConfig: configNone},
-		Long: `Init writes .hf-cache-sync.yaml into the working folder, or with --global into the home folder, from a commented
-template, readable by its owner only. An existing file is never overwritten.
+		Long: `Init writes .hf-cache-sync.yaml into the working folder, with --global into the home folder, or the file that --config
+names, from a commented template, readable by its owner only. An existing file is never overwritten.
 
 On a terminal it asks for what the flags do not say; with --yes, and without a terminal, it asks nothing and
 leaves what it does not know for you to fill in. In a git work tree it offers to add the file to .gitignore.
