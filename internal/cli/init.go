@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
 )
@@ -34,7 +34,8 @@ func (a *app) initCommand() *cobra.Command {
 		Short:       "Write a configuration file",
 		Annotations: map[string]string{annotationConfig: configNone},
 		Long: `Init writes .hf-cache-sync.yaml into the working folder, with --global into the home folder, or the file that --config
-names, from a commented template, readable by its owner only. An existing file is never overwritten.
+or HF_CACHE_SYNC_CONFIG names, from a commented template, readable by its owner only. An existing file is never
+overwritten.
 
 On a terminal it asks for what the flags do not say; with --yes, and without a terminal, it asks nothing and
 leaves what it does not know for you to fill in. In a git work tree it offers to add the file to .gitignore.
@@ -45,11 +46,11 @@ EXIT STATUS
   hf-cache-sync init --provider b2 --bucket team-hf-cache --region us-west-004 --yes
   hf-cache-sync init --provider file --folder /mnt/nas/hf`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err
 			}
-			return o.run()
+			return o.run(cmd.Context())
 		},
 	}
 	var names []string
@@ -76,6 +77,10 @@ func (o *initOptions) check() error {
 	}
 	o.kind = providers[i]
 	switch {
+	case o.remote != "":
+		return usagef("init takes no --remote: give --bucket and --prefix, or --provider file and --folder")
+	case o.global && o.config != "":
+		return usagef("--global and --config name two files: give one of them")
 	case o.kind.Name == "file" && o.bucket+o.region+o.endpoint != "":
 		return usagef("--provider file takes --folder, and no bucket, region or endpoint")
 	case o.kind.Name != "file" && o.folder != "":
@@ -85,16 +90,14 @@ func (o *initOptions) check() error {
 	return nil
 }
 
-// path is where the file goes, and where it is as the user would write it.
+// path is where the file goes, and where it is as the user would write it. Every other command must find it there.
 func (o *initOptions) path() (path, shown string) {
-	if o.config != "" {
-		return o.below(o.config), o.config
-	}
 	if o.global {
 		path = filepath.Join(o.Home, config.FileName)
 		return path, path
 	}
-	return o.below(config.FileName), config.FileName
+	paths, _ := config.FilePaths(o.config, o.Env, o.Home)
+	return o.below(paths[0]), paths[0]
 }
 
 // below is a path as seen from the working folder.
@@ -105,19 +108,19 @@ func (o *initOptions) below(path string) string {
 	return filepath.Join(o.Dir, path)
 }
 
-func (o *initOptions) run() error {
+func (o *initOptions) run(ctx context.Context) error {
 	path, shown := o.path()
 	exists := &usageError{fmt.Errorf("init: %s exists, and is not overwritten", shown), "edit it, or move it away; hf-cache-sync doctor checks it"}
 	if _, err := os.Lstat(path); err == nil {
 		return exists // before the user has answered anything
 	}
-	values, err := o.values()
+	values, err := o.values(ctx)
 	if err != nil {
 		return err
 	}
 	text, err := config.Template(values)
 	if err != nil {
-		return err
+		return &usageError{err: fmt.Errorf("init: %w", err)}
 	}
 	// What was given may make no sense together: say so now, and not at the first push.
 	file, err := config.ParseFile(shown, text)
@@ -135,7 +138,7 @@ func (o *initOptions) run() error {
 	} else if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	if err := o.ignore(path); err != nil {
+	if err := o.ignore(ctx, path); err != nil {
 		return err
 	}
 	return o.report(shown)
@@ -154,92 +157,83 @@ func writeNew(path string, text []byte) error {
 	return nil
 }
 
-func (o *initOptions) asks() bool { return o.Interactive && !o.yes && !o.json }
-
-// ask returns what the user answers, or the default.
-func (o *initOptions) ask(question, preset string) (string, error) {
-	if !o.asks() {
-		return preset, nil
-	}
-	if preset != "" {
-		question += " [" + preset + "]"
-	}
-	_, _ = fmt.Fprintf(o.Stderr, "%s: ", question) // nobody to tell if it fails
-	line, err := o.answer.ReadString('\n')
-	if err != nil {
-		return "", &usageError{err: errors.New("init: no answer, nothing was written")}
-	}
-	if line = strings.TrimSpace(line); line == "" {
-		return preset, nil
-	}
-	return line, nil
-}
-
-// askSecret is ask without showing what is typed.
-func (o *initOptions) askSecret(question string) (string, error) {
-	if f, ok := o.Stdin.(*os.File); ok && o.asks() && term.IsTerminal(int(f.Fd())) {
-		_, _ = fmt.Fprintf(o.Stderr, "%s (not shown): ", question) // nobody to tell if it fails
-		secret, err := term.ReadPassword(int(f.Fd()))
-		_, _ = fmt.Fprintln(o.Stderr) // nobody to tell if it fails
-		if err != nil {
-			return "", fmt.Errorf("init: reading the key: %w", err)
-		}
-		return strings.TrimSpace(string(secret)), nil
-	}
-	return o.ask(question, "")
-}
-
 // values are what the flags and the user say.
-func (o *initOptions) values() (config.Values, error) {
+func (o *initOptions) values(ctx context.Context) (config.Values, error) {
 	v := config.Values{Provider: o.kind, Bucket: o.bucket, Region: o.region, Endpoint: o.endpoint, Prefix: o.prefix}
 	if o.kind.Name == "file" {
-		return v, o.folderValues(&v)
+		return v, o.folderValues(ctx, &v)
 	}
 	if o.asks() {
 		_, _ = fmt.Fprintf(o.Stderr, "A bucket on %s. Other stores: --provider.\n", o.kind.Title) // nobody to tell if it fails
 	}
 	var err error
 	if v.Bucket == "" {
-		if v.Bucket, err = o.ask("Bucket", ""); err != nil {
+		if v.Bucket, err = o.ask(ctx, "Bucket", ""); err != nil {
 			return v, err
 		}
 	}
 	if v.Region == "" {
-		if v.Region, err = o.ask("Region", o.kind.Region); err != nil {
+		if v.Region, err = o.ask(ctx, "Region", o.kind.RegionOf(v.Endpoint)); err != nil {
 			return v, err
 		}
 	}
 	if v.Endpoint == "" {
-		var blank string
-		if o.kind.Blank() != "" {
-			if blank, err = o.ask(map[string]string{"ACCOUNT": "Account ID", "NAMESPACE": "User or organization on the Hub"}[o.kind.Blank()], ""); err != nil {
-				return v, err
-			}
-		}
-		v.Endpoint = o.kind.Fill(v.Region, blank)
-		if o.kind.Name == "minio" {
-			if v.Endpoint, err = o.ask("Endpoint", v.Endpoint); err != nil {
-				return v, err
-			}
+		if v.Endpoint, err = o.askEndpoint(ctx, v.Region); err != nil {
+			return v, err
 		}
 	}
-	if v.AccessKey, err = o.ask("Key ID (empty: from the environment)", ""); err != nil || v.AccessKey == "" {
-		return v, err
+	return v, o.askKeys(ctx, &v)
+}
+
+// askEndpoint is the URL of the server in a region, as far as the provider and the user tell it.
+func (o *initOptions) askEndpoint(ctx context.Context, region string) (string, error) {
+	var blank string
+	var err error
+	switch o.kind.Blank() {
+	case "ACCOUNT":
+		blank, err = o.ask(ctx, "Account ID", "")
+	case "NAMESPACE":
+		blank, err = o.ask(ctx, "User or organization on the Hub", "")
 	}
-	v.SecretKey, err = o.askSecret("Secret key")
-	return v, err
+	endpoint := o.kind.Fill(region, blank)
+	if err != nil || o.kind.Name != "minio" {
+		return endpoint, err
+	}
+	return o.ask(ctx, "Endpoint", endpoint)
+}
+
+// askKeys fills in the pair of keys, or leaves it to the environment. Half a pair would be of no use to anybody.
+func (o *initOptions) askKeys(ctx context.Context, v *config.Values) error {
+	id, err := o.ask(ctx, "Key ID (empty: from the environment)", "")
+	if err != nil || id == "" {
+		return err
+	}
+	secret, err := o.askSecret(ctx, "Secret key")
+	if err != nil {
+		return err
+	}
+	if secret == "" {
+		o.note("No secret key was given, so the key ID is left out too: both come from the environment.")
+		return nil
+	}
+	v.AccessKey, v.SecretKey = id, secret
+	return nil
 }
 
 // folderValues fills in a folder as the bucket.
-func (o *initOptions) folderValues(v *config.Values) error {
-	folder, err := o.ask("Folder", o.folder)
-	if err != nil {
-		return err
+func (o *initOptions) folderValues(ctx context.Context, v *config.Values) error {
+	folder := o.folder
+	if folder == "" {
+		var err error
+		if folder, err = o.ask(ctx, "Folder", ""); err != nil {
+			return err
+		}
 	}
 	if folder == "" {
 		return &usageError{errors.New("init --provider file: no folder is given"), "try: hf-cache-sync init --provider file --folder /mnt/nas/hf"}
 	}
-	if folder, err = filepath.Abs(o.below(folder)); err != nil {
+	folder, err := filepath.Abs(o.below(folder))
+	if err != nil {
 		return err
 	}
 	v.URL = config.Remote{Kind: config.Folder, Path: folder}.String()
@@ -247,7 +241,7 @@ func (o *initOptions) folderValues(v *config.Values) error {
 }
 
 // ignore keeps a file in a git work tree out of commits.
-func (o *initOptions) ignore(path string) error {
+func (o *initOptions) ignore(ctx context.Context, path string) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -259,11 +253,9 @@ func (o *initOptions) ignore(path string) error {
 	list := filepath.Join(filepath.Dir(abs), ".gitignore")
 	add := o.yes
 	if o.asks() {
-		answer, err := o.ask("This is a git work tree. Add the file to .gitignore, so that keys are never committed? [Y/n]", "")
-		if err != nil {
-			return nil //nolint:nilerr // the file is written; a missing answer is a no
-		}
-		add = answer == "" || strings.HasPrefix(strings.ToLower(answer), "y")
+		answer, err := o.ask(ctx, "This is a git work tree. Add the file to .gitignore, so that keys are never committed? [Y/n]", "")
+		// The file is written by now; whoever does not answer is told what is left to do.
+		add = err == nil && (answer == "" || strings.HasPrefix(strings.ToLower(answer), "y"))
 	}
 	if !add {
 		o.note("hint: this is a git work tree: add %s to .gitignore", filepath.Base(abs))

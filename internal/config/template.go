@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"text/template"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -50,6 +51,16 @@ func (p Provider) Fill(region, blank string) string {
 		endpoint = strings.Replace(endpoint, p.Blank(), blank, 1)
 	}
 	return endpoint
+}
+
+// RegionOf is the region that an endpoint tells, else the provider's usual one. Two regions in one file would be one too many.
+func (p Provider) RegionOf(endpoint string) string {
+	if full, err := parseEndpoint(endpoint); err == nil {
+		if region := impliedRegion(full); region != "" {
+			return region
+		}
+	}
+	return p.Region
 }
 
 // Values are what a new configuration file says. Empty ones are left for the user to fill in.
@@ -102,8 +113,21 @@ team:
 #   exclude: ["my-org/private-*"]
 `
 
-// Template is a commented configuration file with the values.
+// Template is a commented configuration file with the values. It fails on a value that is not UTF-8, which YAML could hold only as binary; the error does not show it.
 func Template(v Values) ([]byte, error) {
+	for _, value := range []struct{ name, text string }{
+		{"storage.url", v.URL},
+		{"storage.endpoint", v.Endpoint},
+		{"storage.bucket", v.Bucket},
+		{"storage.region", v.Region},
+		{"storage.access_key", v.AccessKey},
+		{"storage.secret_key", v.SecretKey},
+		{"team.prefix", v.Prefix},
+	} {
+		if !utf8.ValidString(value.text) {
+			return nil, fmt.Errorf("%s is not UTF-8", value.name)
+		}
+	}
 	quote := func(s string) (string, error) {
 		text, err := yaml.Marshal(&yaml.Node{Kind: yaml.ScalarNode, Style: yaml.DoubleQuotedStyle, Value: s})
 		return strings.TrimSuffix(string(text), "\n"), err

@@ -77,3 +77,28 @@ func TestFill(t *testing.T) {
 		}
 	}
 }
+
+func TestRegionOf(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"https://s3.eu-central-003.backblazeb2.com": "eu-central-003", "s3.eu-central-003.backblazeb2.com": "eu-central-003",
+		"https://s3.eu-west-1.amazonaws.com": "eu-west-1", "http://localhost:9000": "usual", "": "usual", "::": "usual",
+	} {
+		if got := (config.Provider{Region: "usual"}).RegionOf(endpoint); got != want {
+			t.Errorf("RegionOf(%q) = %q, want %q", endpoint, got, want)
+		}
+	}
+}
+
+// What is not UTF-8 is refused, and a secret is not shown for it.
+func TestTemplateRefusesBytes(t *testing.T) {
+	const bytes = "K004\xff"
+	for name, v := range map[string]config.Values{
+		"storage.url": {URL: bytes}, "storage.endpoint": {Endpoint: bytes}, "storage.bucket": {Bucket: bytes}, "storage.region": {Region: bytes},
+		"storage.access_key": {AccessKey: bytes}, "storage.secret_key": {SecretKey: bytes}, "team.prefix": {Prefix: bytes},
+	} {
+		text, err := config.Template(v)
+		if err == nil || err.Error() != name+" is not UTF-8" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+}

@@ -5,26 +5,32 @@ package suggest
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/agnivade/levenshtein"
 )
+
+// shortest is how many letters a word must have at least to count as the beginning of another.
+const shortest = 3
 
 // Nearest returns the known word that is most like word, upper and lower case being the same, and whether any is like it at all: at most two letters, or a third of them,
 // are other, or one is the beginning of the other. Of several it is the first.
 func Nearest(word string, known []string) (string, bool) {
 	word = strings.ToLower(word)
-	if word == "" {
-		return "", false
-	}
-	best, least := "", max(2, len(word)/3)+1
+	length := utf8.RuneCountInString(word)
+	limit := max(2, length/3)
+	best, least := "", limit+1
 	for _, k := range known {
 		lower := strings.ToLower(k)
 		distance := levenshtein.ComputeDistance(word, lower)
-		if distance >= len(word) { // nothing is left of it
-			distance = least
+		if distance >= length { // nothing is left of it
+			distance = limit + 1
 		}
-		if len(word) > 2 && strings.HasPrefix(lower, word) {
+		switch {
+		case length >= shortest && strings.HasPrefix(lower, word):
 			distance = min(distance, 1)
+		case utf8.RuneCountInString(lower) >= shortest && strings.HasPrefix(word, lower):
+			distance = min(distance, limit) // anything that is spelled nearly the same comes first
 		}
 		if distance < least {
 			best, least = k, distance
