@@ -12,6 +12,14 @@ type Inventory struct {
 	Dir      string    // the cache folder, absolute
 	Repos    []*Repo   // sorted by type, then name
 	Problems []Problem // of the whole cache, in order of discovery
+	// Inodes are the files that have more than one name (hard links), by place. It is empty on systems that do not say.
+	Inodes map[string]Inode
+}
+
+// Inode is a file on the disk that has several names. Its bytes are free when the last of them is gone.
+type Inode struct {
+	Device, Number uint64
+	Names          uint64 // how many there are, outside the cache too
 }
 
 // Repo is one repository's folder.
@@ -35,6 +43,7 @@ type Revision struct {
 type File struct {
 	Path    hub.Path
 	Size    int64  // bytes
+	Disk    int64  // bytes on the disk, which holes make fewer and blocks more; 0 if only the size is known
 	Blob    string // its name in blobs/; empty for a real file inside the snapshot
 	Bytes   string // where the bytes are: a regular file, relative to the cache folder, slash-separated
 	ModTime time.Time
@@ -56,6 +65,7 @@ type Ref struct {
 type Blob struct {
 	Name    string
 	Size    int64  // bytes
+	Disk    int64  // bytes on the disk
 	Bytes   string // the regular file that holds the bytes, relative to the cache folder, slash-separated
 	Shared  bool   // the bytes are in the cache's shared blob store
 	ModTime time.Time
@@ -65,7 +75,8 @@ type Blob struct {
 // Temp is an unfinished download or a leftover of one. It may belong to a client that is at work.
 type Temp struct {
 	Name    string // in blobs/
-	Size    int64  // bytes on disk so far
+	Size    int64  // bytes so far
+	Disk    int64  // bytes on the disk
 	ModTime time.Time
 }
 

@@ -28,7 +28,7 @@ const (
 // Scan reads the cache. Only repositories that want says yes to are looked into; nil means all. It fails only if the cache folder itself
 // cannot be read or ctx is done; whatever else is wrong becomes a [Problem].
 func (c *Cache) Scan(ctx context.Context, want func(hub.Repo) bool) (*Inventory, error) {
-	s := &scan{cache: c, names: newNames(), shared: c.hasSharedStore()}
+	s := &scan{cache: c, names: newNames(), shared: c.hasSharedStore(), inodes: map[string]Inode{}}
 	entries, err := readDir(c.root)
 	if err != nil {
 		return nil, fmt.Errorf("cache folder %s: %w", c.dir, err)
@@ -50,7 +50,7 @@ func (c *Cache) Scan(ctx context.Context, want func(hub.Repo) bool) (*Inventory,
 	if err := work.Wait(); err != nil {
 		return nil, err
 	}
-	inv := &Inventory{Dir: c.dir, Repos: s.repos, Problems: s.problems}
+	inv := &Inventory{Dir: c.dir, Repos: s.repos, Problems: s.problems, Inodes: s.inodes}
 	slices.SortFunc(inv.Repos, func(a, b *Repo) int { return a.ID.Compare(b.ID) })
 	slices.SortStableFunc(inv.Problems, func(a, b Problem) int { return strings.Compare(a.Path, b.Path) })
 	return inv, nil
@@ -79,6 +79,18 @@ type scan struct {
 	mu       sync.Mutex // guards what follows
 	repos    []*Repo
 	problems []Problem
+	inodes   map[string]Inode
+}
+
+// disk returns what a regular file takes on the disk, and remembers it if it has other names.
+func (s *scan) disk(place string, info fs.FileInfo) int64 {
+	bytes, inode := onDisk(info)
+	if inode.Names > 1 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.inodes[place] = inode
+	}
+	return bytes
 }
 
 func (s *scan) problem(p Problem) {
@@ -185,9 +197,9 @@ func (r *repoScan) blobs() {
 		name := rel[len(folder):] // one string in memory for both
 		switch {
 		case r.names.temp(name):
-			r.repo.Temps = append(r.repo.Temps, Temp{name, info.Size(), info.ModTime()})
+			r.repo.Temps = append(r.repo.Temps, Temp{Name: name, Size: info.Size(), Disk: diskOf(info), ModTime: info.ModTime()})
 		case info.Mode().IsRegular():
-			r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Bytes: rel, ModTime: info.ModTime(), Used: lastUse(info)}
+			r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Disk: r.disk(rel, info), Bytes: rel, ModTime: info.ModTime(), Used: lastUse(info)}
 		case info.Mode()&fs.ModeSymlink != 0:
 			r.linkedBlob(name, rel)
 		default:
@@ -207,7 +219,7 @@ func (r *repoScan) linkedBlob(name, rel string) {
 		r.lost(path.Join(blobsDir, name), reason(err))
 	default:
 		shared := r.shared && strings.HasPrefix(bytes, blobsDir+"/") && r.names.xetHash.MatchString(path.Base(bytes))
-		r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Bytes: bytes, Shared: shared, ModTime: info.ModTime(), Used: lastUse(info)}
+		r.repo.Blobs[name] = Blob{Name: name, Size: info.Size(), Disk: r.disk(bytes, info), Bytes: bytes, Shared: shared, ModTime: info.ModTime(), Used: lastUse(info)}
 	}
 }
 
@@ -308,6 +320,12 @@ func readNames(dir *os.Root) ([]string, error) {
 	}
 	slices.Sort(entries)
 	return entries, err
+}
+
+// diskOf is what a file takes on the disk.
+func diskOf(info fs.FileInfo) int64 {
+	bytes, _ := onDisk(info)
+	return bytes
 }
 
 // lastUse is when a file was last read or written, as far as the file system keeps it.

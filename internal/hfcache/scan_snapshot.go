@@ -138,12 +138,12 @@ func (r *repoScan) linkedFile(text string, depth int, rel string) (File, bool) {
 		r.lost(rel, reason(err))
 		return File{}, false
 	}
-	return File{Size: info.Size(), Bytes: bytes, ModTime: info.ModTime(), Used: lastUse(info)}, true
+	return File{Size: info.Size(), Disk: r.disk(bytes, info), Bytes: bytes, ModTime: info.ModTime(), Used: lastUse(info)}, true
 }
 
 // file is a file of a snapshot that is linked to the blob.
 func (b Blob) file() File {
-	return File{Size: b.Size, Blob: b.Name, Bytes: b.Bytes, ModTime: b.ModTime, Used: b.Used}
+	return File{Size: b.Size, Disk: b.Disk, Blob: b.Name, Bytes: b.Bytes, ModTime: b.ModTime, Used: b.Used}
 }
 
 // realFile is a file of a cache without links, or something that a tool put beside the model.
@@ -152,7 +152,8 @@ func (r *repoScan) realFile(rev *Revision, info fs.FileInfo, p hub.Path, rel str
 		r.note(rel, "it is not a file of this commit; some tool put it there")
 		return File{}, false
 	}
-	return File{Size: info.Size(), Bytes: path.Join(r.repo.ID.Folder(), rel), ModTime: info.ModTime(), Used: lastUse(info)}, true
+	place := path.Join(r.repo.ID.Folder(), rel)
+	return File{Size: info.Size(), Disk: r.disk(place, info), Bytes: place, ModTime: info.ModTime(), Used: lastUse(info)}, true
 }
 
 // identify decides what the file's bytes should hash to. The commit's listing knows best: a blob's name can be a xet hash or a mirror's invention.

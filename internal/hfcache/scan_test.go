@@ -63,14 +63,14 @@ func scanned(t *testing.T, dir string) (*Cache, *Inventory) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range inv.Repos { // nothing here depends on when the test runs
+	for _, r := range inv.Repos { // nothing here depends on when the test runs, or on the file system's blocks
 		for name, b := range r.Blobs {
-			b.ModTime, b.Used = time.Time{}, time.Time{}
+			b.ModTime, b.Used, b.Disk = time.Time{}, time.Time{}, 0
 			r.Blobs[name] = b
 		}
 		for _, rev := range r.Revisions {
 			for i := range rev.Files {
-				rev.Files[i].ModTime, rev.Files[i].Used = time.Time{}, time.Time{}
+				rev.Files[i].ModTime, rev.Files[i].Used, rev.Files[i].Disk = time.Time{}, time.Time{}, 0
 			}
 		}
 		for i := range r.Refs {
