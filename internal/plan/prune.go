@@ -3,7 +3,6 @@ package plan
 import (
 	"time"
 
-	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
@@ -13,7 +12,9 @@ type PrunePolicy struct {
 	Now time.Time
 	// Budget is how many bytes the cache may take on the disk; negative means that there is no limit, and only garbage goes.
 	Budget int64
-	// OlderThan spares what was used less long ago.
+	// All takes everything that may go, and not only as much as the budget asks for.
+	All bool
+	// OlderThan spares revisions that were used less long ago.
 	OlderThan time.Duration
 	// Grace spares what was written or unlinked less long ago: a client may be at work on it.
 	Grace time.Duration
@@ -71,7 +72,7 @@ type PruneKept struct {
 	Commit hub.Commit
 	Place  string
 	Used   time.Time
-	Bytes  int64 // on the disk, of what only it needs
+	Bytes  int64 // on the disk; what several revisions share counts in each of them
 	Reason string
 	// Busy says that somebody is or may be at work on it, as opposed to being kept by the policy.
 	Busy bool
@@ -102,5 +103,3 @@ func (p *Prune) After() int64 { return p.Before - p.Freed() }
 
 // Met says whether the cache fits the budget afterwards.
 func (p *Prune) Met() bool { return p.Budget < 0 || p.After() <= p.Budget }
-
-var _ = hfcache.Survey{}
