@@ -113,6 +113,7 @@ func explanations() []explanation {
 	return []explanation{
 		{is(config.ErrNoRemote), exitUsage, "try: hf-cache-sync --remote file:///path/to/folder push"},
 		{isType[*noCacheError], exitUsage, "download a model first, or name the cache with --cache-dir"},
+		{isType[*hfcache.BusyError], exitBusy, "wait until it has finished, or stop it"},
 		{isType[*engine.AmbiguousError], exitNotFound, "give more digits of the commit"},
 		{isType[*engine.CollisionError], exitSome, "put the cache on a file system that tells upper and lower case apart, or pull fewer files with --include"},
 		{is(remote.ErrNotFound), exitNotFound, "hf-cache-sync list --remote shows what the bucket has"},

@@ -130,6 +130,7 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 			return nil, fmt.Errorf("pull %s: %w", p.Manifest.Key(), err)
 		}
 		o.noteTerms(ctx, s.Cache, p.Manifest)
+		o.recordUse(ctx, s.Cache, p.Manifest.Key())
 	}
 	report := newPullReport(p, result, o.dryRun)
 	report.planned, report.elapsed = planned, watch.elapsed()

@@ -92,7 +92,7 @@ func known() map[string]kind {
 	return map[string]kind{
 		"storage.url": text, "storage.endpoint": text, "storage.bucket": text, "storage.region": text,
 		"storage.access_key": text, "storage.secret_key": text, "storage.checksum": choice, "storage.conditional_writes": choice,
-		"cache.max_local_gb": size, "cache.sync_xet": truth, "cache.hf_cache_dir": text,
+		"cache.max_local_gb": size, "cache.sync_xet": truth, "cache.hf_cache_dir": text, "cache.keep": globs,
 		"team.prefix": text, "team.allow_gated": truth,
 		"push.include": globs, "push.exclude": globs,
 	}
@@ -336,6 +336,9 @@ func (f *File) MaxLocal() (size int64, origin Origin) {
 	}
 	return int64(gb * gigabyte), s.origin
 }
+
+// Keep are the globs of repositories that prune leaves alone (cache.keep).
+func (f *File) Keep() []string { return f.list("cache.keep") }
 
 // AllowGated says whether repositories that look gated are pushed (team.allow_gated).
 func (f *File) AllowGated() (bool, Origin) {

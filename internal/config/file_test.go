@@ -96,13 +96,14 @@ storage: {url: "file:///mnt/nas/hf", checksum: SHA256, conditional_writes: off}
 push:
   include: [org/*, "datasets/*"]
   exclude: org/private-*
+cache: {keep: [org/pinned]}
 `)
 	where, err := config.ResolveRemote("", vars{}.lookup, f)
 	if err != nil || where.Kind != config.Folder || filepath.ToSlash(where.Path) != "/mnt/nas/hf" || where.Origin != "storage.url in c.yaml:2" {
 		t.Errorf("got %+v, %v", where, err)
 	}
-	got := []string{f.Checksum(), f.ConditionalWrites(), fmt.Sprint(f.PushInclude()), fmt.Sprint(f.PushExclude())}
-	if diff := cmp.Diff([]string{"sha256", "off", "[org/* datasets/*]", "[org/private-*]"}, got); diff != "" {
+	got := []string{f.Checksum(), f.ConditionalWrites(), fmt.Sprint(f.PushInclude()), fmt.Sprint(f.PushExclude()), fmt.Sprint(f.Keep())}
+	if diff := cmp.Diff([]string{"sha256", "off", "[org/* datasets/*]", "[org/private-*]", "[org/pinned]"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -96,6 +96,8 @@ storage:
 cache:
   # What prune brings the cache down to, in gigabytes (1 GB = 1,000,000,000 bytes).
   max_local_gb: 50
+  # Repositories that prune leaves alone.
+  # keep: ["my-org/*"]
   # Accepted for the Python tool's sake; files that came over Xet are always synced.
   sync_xet: false
   # The Hub cache, if it is not where HF_HUB_CACHE or HF_HOME say.

@@ -71,57 +71,25 @@ func (c *Cache) Quarantine(id hub.Repo, now func() time.Time) (*Quarantine, erro
 	if err != nil {
 		return nil, err
 	}
-	q := &Quarantine{dir: dir, links: map[string][]string{}, now: now}
-	if err := q.collect(snapshotsDir, 0); err != nil {
+	links, err := c.readSnapshotLinks(dir.root, id.Folder())
+	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	return q, nil
+	return &Quarantine{dir: dir, links: links.blobs, now: now}, nil
 }
 
 // Close releases the repository's folder.
 func (q *Quarantine) Close() error { return q.dir.Close() }
-
-// collect finds the links into blobs/, also in snapshots that scans do not understand: clients look into those as well.
-func (q *Quarantine) collect(rel string, depth int) error {
-	sub, err := q.dir.root.OpenRoot(filepath.FromSlash(rel))
-	if err != nil {
-		return q.dir.fail("reading", rel, err)
-	}
-	entries, err := readDir(sub)
-	if closeErr := sub.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return q.dir.fail("reading", rel, err)
-	}
-	for _, e := range entries {
-		name := rel + "/" + e.Name()
-		switch {
-		case e.IsDir() && depth <= maxDepth:
-			if err := q.collect(name, depth+1); err != nil {
-				return err
-			}
-		case e.Type()&fs.ModeSymlink != 0:
-			text, err := q.dir.root.Readlink(filepath.FromSlash(name))
-			if err != nil {
-				continue // taken away in this instant
-			}
-			folder := q.dir.id.Folder()
-			target, err := q.dir.cache.target(path.Dir(folder+"/"+name), text)
-			if blob, ok := strings.CutPrefix(target, folder+"/"+blobsDir+"/"); ok && err == nil {
-				q.links[blob] = append(q.links[blob], name)
-			}
-		}
-	}
-	return nil
-}
 
 // Put takes a suspect away. The error wraps [ErrChanged] if it is not what was hashed any more, and [ErrBusy] if a client is at work on the blob; nothing has been
 // touched then, and after any other error everything is where it was as far as that could be done.
 func (q *Quarantine) Put(ctx context.Context, s Suspect) (Quarantined, error) {
 	blob, isBlob := strings.CutPrefix(s.Entry, blobsDir+"/")
 	if isBlob {
-		unlock, err := q.lock(ctx, blob)
+		unlock, err := q.dir.cache.tryLockBlob(ctx, q.dir.id, blob)
+		if errors.Is(err, ErrBusy) {
+			err = q.dir.fail("quarantining", s.Entry, err)
+		}
 		if err != nil {
 			return Quarantined{}, err
 		}
@@ -157,21 +125,6 @@ func (q *Quarantine) Put(ctx context.Context, s Suspect) (Quarantined, error) {
 		delete(q.links, blob)
 	}
 	return m.result(), nil
-}
-
-// lock takes the lock that clients hold while they download the blob, if nobody has it.
-func (q *Quarantine) lock(ctx context.Context, blob string) (unlock func(), _ error) {
-	lockCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	busy := false
-	unlock, err := q.dir.cache.LockBlob(lockCtx, q.dir.id, blob, func() {
-		busy = true
-		cancel()
-	})
-	if err != nil && busy && ctx.Err() == nil {
-		return nil, q.dir.fail("quarantining", blobsDir+"/"+blob, ErrBusy)
-	}
-	return unlock, err
 }
 
 // check makes sure that the entry still leads to the file that was hashed, and says whether it is a link.
@@ -317,45 +270,10 @@ func (m *move) payload() error {
 	if info, err := c.root.Lstat(filepath.FromSlash(payload)); err != nil || info.Size() != m.suspect.Size || !info.ModTime().Equal(m.suspect.ModTime) {
 		return nil // replaced by a good one, or collected
 	}
-	if used, err := c.linkedFromRepo(payload); err != nil || used {
+	if used, err := c.storeLinks(); err != nil || used[storeKey(payload)] {
 		return nil // clients, too, keep a payload when they cannot tell
 	}
 	return m.rename(payload)
-}
-
-// linkedFromRepo says whether any repository's blobs/ has a link to the file.
-func (c *Cache) linkedFromRepo(rel string) (bool, error) {
-	entries, err := readDir(c.root)
-	if err != nil {
-		return false, err
-	}
-	for _, e := range entries {
-		if !e.IsDir() || e.Name() == blobsDir || e.Name() == locksDir {
-			continue
-		}
-		folder := e.Name() + "/" + blobsDir
-		dir, err := c.root.OpenRoot(filepath.FromSlash(folder))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		blobs, err := readDir(dir)
-		for _, b := range blobs {
-			if b.Type()&fs.ModeSymlink == 0 {
-				continue
-			}
-			text, linkErr := dir.Readlink(b.Name())
-			if target, targetErr := c.target(folder, text); linkErr == nil && targetErr == nil && target == rel {
-				return true, dir.Close()
-			}
-		}
-		if err = errors.Join(err, dir.Close()); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
 }
 
 // undo puts back what an attempt that failed has taken away. What somebody else has put there meanwhile stays.

@@ -80,6 +80,11 @@ func makeRoot(parent *os.Root, name string) (*os.Root, error) {
 	if err := parent.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
+	return openFolder(parent, name)
+}
+
+// openFolder opens a folder that is there, and refuses a link to one: with [ErrInTheWay], as for anything else that is no folder.
+func openFolder(parent *os.Root, name string) (*os.Root, error) {
 	before, err := parent.Lstat(name)
 	if err != nil {
 		return nil, err

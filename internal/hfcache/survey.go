@@ -1,6 +1,13 @@
 package hfcache
 
 import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
@@ -66,4 +73,215 @@ const (
 type Process struct {
 	ID   int
 	Name string // of its command; empty if the system does not say
+}
+
+// Survey looks at what an inventory of all repositories leaves out. It asks for the times of folders and not of files, but for the few that are leftovers. What cannot be read
+// is passed over: then it is no leftover, and a payload without readable users is not [Payload.Listed].
+func (c *Cache) Survey(ctx context.Context, inv *Inventory) (*Survey, error) {
+	s := &surveyor{cache: c, names: newNames(), out: &Survey{Changed: map[hub.Repo]map[hub.Commit]time.Time{}}, treeTemp: regexp.MustCompile(`^tmp.*\.tmp$`)}
+	s.hubRoot()
+	if s.out.SharedStore = c.hasSharedStore(); s.out.SharedStore {
+		s.store()
+	}
+	for _, repo := range inv.Repos {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		s.repo(repo)
+	}
+	slices.SortFunc(s.out.Leftovers, func(a, b Leftover) int { return strings.Compare(a.Place, b.Place) })
+	slices.SortFunc(s.out.Payloads, func(a, b Payload) int { return strings.Compare(a.Place, b.Place) })
+	var err error
+	if s.out.Open, err = c.openFiles(ctx); err != nil {
+		return nil, err
+	}
+	s.out.Shared = c.sharedBytes(inv, s.out.Payloads)
+	return s.out, ctx.Err()
+}
+
+// surveyor is one call of Survey.
+type surveyor struct {
+	cache    *Cache
+	names    *names
+	out      *Survey
+	treeTemp *regexp.Regexp
+}
+
+// list lists a folder below the cache folder, following no link. One that cannot be read is empty.
+func (s *surveyor) list(rel string) []fs.DirEntry {
+	dir, err := openFolders(s.cache.root, rel)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close() //nolint:errcheck // only read from
+	entries, err := readDir(dir)
+	if err != nil {
+		return nil
+	}
+	return entries
+}
+
+// leftover takes one down, with all that is in it.
+func (s *surveyor) leftover(kind LeftoverKind, repo hub.Repo, place string) {
+	info, err := s.cache.root.Lstat(filepath.FromSlash(place))
+	if err != nil {
+		return // gone since
+	}
+	l := Leftover{Repo: repo, Place: place, Kind: kind, ModTime: info.ModTime()}
+	switch {
+	case info.Mode().IsRegular():
+		l.Disk = diskOf(info)
+	case info.IsDir() && kind != LeftoverEmpty:
+		l.Disk = s.below(place, 0, &l.ModTime)
+	}
+	s.out.Leftovers = append(s.out.Leftovers, l)
+}
+
+// below adds up the files below a folder, and finds the newest time.
+func (s *surveyor) below(place string, depth int, newest *time.Time) (disk int64) {
+	if depth > maxDepth {
+		return 0
+	}
+	for _, e := range s.list(place) {
+		info, err := e.Info()
+		if err != nil {
+			continue
+		}
+		if info.ModTime().After(*newest) {
+			*newest = info.ModTime()
+		}
+		switch {
+		case info.IsDir():
+			disk += s.below(place+"/"+e.Name(), depth+1, newest)
+		case info.Mode().IsRegular():
+			disk += diskOf(info)
+		}
+	}
+	return disk
+}
+
+// hubRoot finds old downloads and probes right in the cache folder (huggingface_hub <= 0.20, >= 1.32).
+func (s *surveyor) hubRoot() {
+	for _, e := range s.list(".") {
+		if s.names.oldRootTmp.MatchString(e.Name()) && e.Type()&fs.ModeSymlink == 0 {
+			s.leftover(LeftoverTemp, hub.Repo{}, e.Name())
+		}
+	}
+}
+
+// store reads the shared blob store: payloads, their users, and what interrupted writes left.
+func (s *surveyor) store() {
+	temp := regexp.MustCompile(`^` + regexp.QuoteMeta(sharedMarker) + `\.[0-9a-f]{8}\.tmp$|^[0-9a-f]{64}\.refs\.([0-9a-f]{8}|[0-9]+)\.tmp$`)
+	for _, e := range s.list(blobsDir) {
+		place := blobsDir + "/" + e.Name()
+		if temp.MatchString(e.Name()) {
+			s.leftover(LeftoverTemp, hub.Repo{}, place)
+		}
+		if !e.IsDir() {
+			continue
+		}
+		dir, err := openFolders(s.cache.root, place)
+		if err != nil {
+			continue
+		}
+		for _, e := range s.list(place) {
+			switch inner := place + "/" + e.Name(); {
+			case temp.MatchString(e.Name()):
+				s.leftover(LeftoverTemp, hub.Repo{}, inner)
+			case s.names.isPayload(inner) && e.Type().IsRegular():
+				s.payload(dir, inner, e)
+			}
+		}
+		_ = dir.Close() // only read from
+	}
+}
+
+func (s *surveyor) payload(dir *os.Root, place string, e fs.DirEntry) {
+	info, err := e.Info()
+	if err != nil {
+		return
+	}
+	p := Payload{Place: place, Size: info.Size(), Disk: diskOf(info), ModTime: info.ModTime()}
+	reader := sweeper{Remover: s.cache.Remover(RemoveOptions{})}
+	users, _, err := reader.users(&payloadClaim{place: place, name: e.Name(), dir: dir})
+	p.Users, p.Listed = users, err == nil
+	s.out.Payloads = append(s.out.Payloads, p)
+}
+
+func (s *surveyor) repo(repo *Repo) {
+	folder := repo.ID.Folder()
+	for _, e := range s.list(folder) {
+		if s.names.nameOfTmp.MatchString(e.Name()) || s.names.oldRootTmp.MatchString(e.Name()) {
+			s.leftover(LeftoverTemp, repo.ID, folder+"/"+e.Name())
+		}
+	}
+	s.refs(repo, folder+"/"+refsDir, 0)
+	known := map[hub.Commit]time.Time{}
+	for _, parent := range []string{snapshotsDir, noExistDir} {
+		for _, e := range s.list(folder + "/" + parent) {
+			if commit, err := hub.ParseCommit(e.Name()); err == nil && e.IsDir() {
+				known[commit] = s.changed(folder+"/"+parent+"/"+e.Name(), known[commit], 0)
+			}
+		}
+	}
+	s.out.Changed[repo.ID] = known
+	for _, e := range s.list(folder + "/" + treesDir) {
+		place := folder + "/" + treesDir + "/" + e.Name()
+		commit, err := hub.ParseCommit(strings.TrimSuffix(e.Name(), ".json"))
+		_, there := known[commit]
+		switch {
+		case s.treeTemp.MatchString(e.Name()):
+			s.leftover(LeftoverTemp, repo.ID, place)
+		case err == nil && !there && strings.HasSuffix(e.Name(), ".json"):
+			s.leftover(LeftoverTree, repo.ID, place)
+		}
+	}
+	for parent, kind := range map[string]LeftoverKind{trashDir: LeftoverTrash, quarantineDir: LeftoverQuarantine} {
+		for _, e := range s.list(folder + "/" + parent) {
+			s.leftover(kind, repo.ID, folder+"/"+parent+"/"+e.Name())
+		}
+	}
+	if len(known) == 0 && len(repo.Blobs)+len(repo.Temps)+len(repo.Refs) == 0 && s.hollow(folder) {
+		s.leftover(LeftoverEmpty, repo.ID, folder)
+	}
+}
+
+// hollow says whether there are only empty folders in a repository's folder.
+func (s *surveyor) hollow(folder string) bool {
+	dir, err := openFolders(s.cache.root, folder)
+	if err != nil {
+		return false
+	}
+	defer dir.Close() //nolint:errcheck // only read from
+	_, empty := hollow(dir, "", 0)
+	return empty
+}
+
+// changed is the newest time of a folder and those below it.
+func (s *surveyor) changed(place string, newest time.Time, depth int) time.Time {
+	info, err := s.cache.root.Lstat(filepath.FromSlash(place))
+	if err != nil || depth > maxDepth {
+		return newest
+	}
+	if info.ModTime().After(newest) {
+		newest = info.ModTime()
+	}
+	for _, e := range s.list(place) {
+		if e.IsDir() {
+			newest = s.changed(place+"/"+e.Name(), newest, depth+1)
+		}
+	}
+	return newest
+}
+
+// refs finds what interrupted writes of refs have left.
+func (s *surveyor) refs(repo *Repo, place string, depth int) {
+	for _, e := range s.list(place) {
+		switch inner := place + "/" + e.Name(); {
+		case e.IsDir() && depth < maxDepth:
+			s.refs(repo, inner, depth+1)
+		case s.names.refTemp.MatchString(e.Name()):
+			s.leftover(LeftoverTemp, repo.ID, inner)
+		}
+	}
 }

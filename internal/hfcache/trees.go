@@ -40,8 +40,10 @@ func (d *RepoDir) WriteTree(c hub.Commit, t manifest.Tree) error {
 }
 
 // readTree says false for a listing that is missing or that clients would ignore.
-func (d *RepoDir) readTree(rel string) (manifest.Tree, bool) {
-	f, err := openRegular(d.root, filepath.FromSlash(rel), os.O_RDONLY)
+func (d *RepoDir) readTree(rel string) (manifest.Tree, bool) { return readTreeFile(d.root, rel) }
+
+func readTreeFile(root *os.Root, rel string) (manifest.Tree, bool) {
+	f, err := openRegular(root, filepath.FromSlash(rel), os.O_RDONLY)
 	if err != nil {
 		return nil, false
 	}

@@ -174,7 +174,8 @@ func TestNewUsage(t *testing.T) {
 			},
 			Refs: []hfcache.Ref{{Name: "main", Commit: commit("a")}, {Name: "gone", Commit: commit("f")}},
 			Blobs: blobs(hfcache.Blob{Name: "kept", Bytes: "one/kept", Size: 1000}, hfcache.Blob{Name: "old", Bytes: "one/old", Size: 300},
-				hfcache.Blob{Name: "shared", Bytes: "blobs/shared", Size: 20}, hfcache.Blob{Name: "orphan", Bytes: "one/orphan", Size: 7}),
+				hfcache.Blob{Name: "shared", Bytes: "blobs/shared", Size: 20}, hfcache.Blob{Name: "orphan", Bytes: "one/orphan", Size: 7},
+				hfcache.Blob{Name: "same", Bytes: "one/same", Size: 7}, hfcache.Blob{Name: "backup", Bytes: "one/backup", Size: 1000}),
 			Temps: []hfcache.Temp{
 				{Name: "x.incomplete", Size: 100},
 				{Name: "." + string(blob("1")) + ".hf-cache-sync", Size: 200},
@@ -189,6 +190,9 @@ func TestNewUsage(t *testing.T) {
 			Blobs:     blobs(hfcache.Blob{Name: "shared", Bytes: "blobs/shared", Size: 20}),
 		},
 	}}
+	inv.Inodes = map[string]hfcache.Inode{
+		"one/orphan": {Number: 1, Names: 2}, "one/same": {Number: 1, Names: 2}, "one/kept": {Number: 2, Names: 2}, "one/backup": {Number: 2, Names: 2},
+	}
 	want := plan.Usage{
 		Repos: 2, Revisions: 3, Total: 1000 + 20 + 300 + 50 + 7 + 306,
 		Detached: 2, DetachedBytes: 350, Orphans: 1, OrphanBytes: 7, Temps: 5, TempBytes: 306, Incomplete: 2, IncompleteBytes: 300,

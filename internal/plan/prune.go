@@ -3,6 +3,7 @@ package plan
 import (
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
@@ -50,6 +51,15 @@ const (
 	PruneRevision
 )
 
+// String is the name used in JSON output.
+func (k PruneKind) String() string {
+	names := [...]string{"", "temporary_file", "leftover", "blob", "shared_blob", "revision"}
+	if int(k) >= len(names) {
+		return "unknown"
+	}
+	return names[k]
+}
+
 // PruneStep is one thing to remove.
 type PruneStep struct {
 	Kind   PruneKind
@@ -58,7 +68,9 @@ type PruneStep struct {
 	Refs   []hub.Ref // sorted
 	Blobs  []string  // names in blobs/ that nothing needs afterwards, sorted; of a [PruneBlob] exactly one
 	Place  string    // below the cache folder, slash-separated
-	Used   time.Time // when it was last used
+	// Leftover is what a [PruneLeftover] removes.
+	Leftover *hfcache.Leftover
+	Used     time.Time // when it was last used
 	// Bytes is what the disk gets back by this step, after those before it: a file that has other names, or that other revisions or repositories use, counts in the step that
 	// takes the last of them.
 	Bytes  int64

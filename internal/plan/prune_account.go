@@ -50,7 +50,7 @@ func newAccount(inv *hfcache.Inventory, survey *hfcache.Survey) *account {
 				a.files[place] = file
 				return
 			}
-			names = int(min(inode.Names, 1<<30)) //nolint:gosec // bounded
+			names = int(min(inode.Names, 1<<30))
 			inodes[key] = &accountFile{}
 			a.files[place] = inodes[key]
 		} else {

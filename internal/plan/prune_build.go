@@ -151,7 +151,7 @@ func (b *pruneBuilder) leftovers() {
 			b.keep(kept)
 			continue
 		}
-		b.step(PruneStep{Kind: PruneLeftover, Repo: l.Repo, Place: l.Place, Used: l.ModTime, Bytes: b.account.drop(l.Place, 1), Reason: reason})
+		b.step(PruneStep{Kind: PruneLeftover, Repo: l.Repo, Place: l.Place, Leftover: &l, Used: l.ModTime, Bytes: b.account.drop(l.Place, 1), Reason: reason})
 	}
 }
 

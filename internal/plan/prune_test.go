@@ -99,10 +99,6 @@ func (m *madeCache) revision(repo, digit string, blobs []string, refs ...string)
 	return rev
 }
 
-func (m *madeCache) key(repo, digit string) manifest.Key {
-	return manifest.Key{Repo: m.repo(repo).ID, Commit: commit(digit)}
-}
-
 // what names the steps of a plan, and what each frees.
 func what(p *plan.Prune) []string {
 	var lines []string
@@ -157,7 +153,8 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "3", []string{"3"})
 			},
 			func(p *plan.PrunePolicy) { p.Budget = 150 },
-			[]string{"o/a@1 1: 100", "o/a@2 2: 100"}, nil, nil,
+			[]string{"o/a@1 1: 100", "o/a@2 2: 100"},
+			nil, nil,
 		},
 		"one that frees nothing stays": {
 			func(m *madeCache) {
@@ -169,7 +166,8 @@ func TestPrune(t *testing.T) {
 			},
 			nil,
 			[]string{"o/a@3 2: 100"},
-			[]string{"o/a@2: 100: ref main names it; --evict-active lets it go"}, nil,
+			[]string{"o/a@2: 100: ref main names it; --evict-active lets it go"},
+			nil,
 		},
 		"a shared blob counts where its last revision goes": {
 			func(m *madeCache) {
@@ -178,7 +176,8 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "2", []string{"1"})
 			},
 			nil,
-			[]string{"o/a@1: 0", "o/a@2 1: 100"}, nil, nil,
+			[]string{"o/a@1: 0", "o/a@2 1: 100"},
+			nil, nil,
 		},
 		"a payload counts where its last repository goes": {
 			func(m *madeCache) {
@@ -190,7 +189,8 @@ func TestPrune(t *testing.T) {
 				m.revision("o/b", "1", []string{"1"})
 			},
 			nil,
-			[]string{"o/a@1 1: 0", "o/b@1 1: 100"}, nil, nil,
+			[]string{"o/a@1 1: 0", "o/b@1 1: 100"},
+			nil, nil,
 		},
 		"a payload whose users nobody wrote down stays": {
 			func(m *madeCache) {
@@ -200,7 +200,8 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "1", []string{"1"})
 			},
 			func(p *plan.PrunePolicy) { p.All = true },
-			[]string{"o/a@1 1: 0"}, nil, nil,
+			[]string{"o/a@1 1: 0"},
+			nil, nil,
 		},
 		"unused payloads": {
 			func(m *madeCache) {
@@ -212,7 +213,8 @@ func TestPrune(t *testing.T) {
 			},
 			nil,
 			[]string{"blobs/aa/old: 5"},
-			[]string{"blobs/aa/unlisted: 7: who uses it cannot be told, so clients keep it, too", "blobs/aa/new: 6: it is new, and a client may be about to link it (busy)"}, nil,
+			[]string{"blobs/aa/unlisted: 7: who uses it cannot be told, so clients keep it, too", "blobs/aa/new: 6: it is new, and a client may be about to link it (busy)"},
+			nil,
 		},
 		"hard links count with the last name": {
 			func(m *madeCache) {
@@ -226,7 +228,8 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "3", []string{"3"})
 			},
 			func(p *plan.PrunePolicy) { p.All = true },
-			[]string{"o/a@1 1: 0", "o/a@2 2: 100", "o/a@3 3: 0"}, nil, nil,
+			[]string{"o/a@1 1: 0", "o/a@2 2: 100", "o/a@3 3: 0"},
+			nil, nil,
 		},
 		"clones count what only they have": {
 			func(m *madeCache) {
@@ -234,7 +237,9 @@ func TestPrune(t *testing.T) {
 				m.survey.Shared["models--o--a/blobs/1"] = 70
 				m.revision("o/a", "1", []string{"1"})
 			},
-			nil, []string{"o/a@1 1: 30"}, nil, nil,
+			nil,
+			[]string{"o/a@1 1: 30"},
+			nil, nil,
 		},
 		"temporary files and orphans, whatever the budget": {
 			func(m *madeCache) {
@@ -251,7 +256,8 @@ func TestPrune(t *testing.T) {
 			[]string{
 				"models--o--a/blobs/2: 100: it is new, and a client may be about to link it (busy)",
 				"models--o--a/blobs/y.incomplete: 10: a download may still be writing it (busy)",
-			}, nil,
+			},
+			nil,
 		},
 		"leftovers": {
 			func(m *madeCache) {
@@ -271,7 +277,8 @@ func TestPrune(t *testing.T) {
 				"young: 2: it is too new to tell whether somebody is at work on it (busy)",
 				"5: 1: damaged, and put aside by verify; --quarantine lets it go",
 				"empty: 0: it is too new to tell whether somebody is at work on it (busy)",
-			}, nil,
+			},
+			nil,
 		},
 		"what a file is open in": {
 			func(m *madeCache) {
@@ -279,7 +286,9 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "1", []string{"1"})
 				m.survey.Open["models--o--a/blobs/1"] = []hfcache.Process{{ID: 42, Name: "python3"}}
 			},
-			nil, nil, []string{"o/a@1: 100: open in process 42 (python3) (busy)"}, nil,
+			nil, nil,
+			[]string{"o/a@1: 100: open in process 42 (python3) (busy)"},
+			nil,
 		},
 		"somebody may be downloading": {
 			func(m *madeCache) {
@@ -293,7 +302,8 @@ func TestPrune(t *testing.T) {
 			[]string{
 				"o/a@1: 100: a download into the repository is under way (busy)", "o/a@2: 100: it was written within the grace period (--grace) (busy)",
 				"models--o--a/blobs/9.incomplete: 0: a download may still be writing it (busy)",
-			}, nil,
+			},
+			nil,
 		},
 		"a complete revision is nobody's download": {
 			func(m *madeCache) {
@@ -301,8 +311,10 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "1", []string{"1"}).Tree = manifest.Tree{"1": {Size: 100}}
 				m.repo("o/a").Temps = []hfcache.Temp{{Name: "9.incomplete", ModTime: now.Add(-time.Minute)}}
 			},
-			nil, []string{"o/a@1 1: 100"},
-			[]string{"models--o--a/blobs/9.incomplete: 0: a download may still be writing it (busy)"}, nil,
+			nil,
+			[]string{"o/a@1 1: 100"},
+			[]string{"models--o--a/blobs/9.incomplete: 0: a download may still be writing it (busy)"},
+			nil,
 		},
 		"pinned": {
 			func(m *madeCache) {
@@ -310,7 +322,9 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "1", []string{"1"})
 			},
 			func(p *plan.PrunePolicy) { p.Keep, _ = plan.ParseGlobs([]string{"o/*"}) },
-			nil, []string{"o/a@1: 100: pinned by --keep or cache.keep"}, nil,
+			nil,
+			[]string{"o/a@1: 100: pinned by --keep or cache.keep"},
+			nil,
 		},
 		"older than": {
 			func(m *madeCache) {
@@ -320,7 +334,9 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "2", []string{"2"})
 			},
 			func(p *plan.PrunePolicy) { p.OlderThan, p.All = 30*day, true },
-			[]string{"o/a@2 2: 100"}, []string{"o/a@1: 100: it was used within --older-than"}, nil,
+			[]string{"o/a@2 2: 100"},
+			[]string{"o/a@1: 100: it was used within --older-than"},
+			nil,
 		},
 		"the ledger knows of a later use": {
 			func(m *madeCache) {
@@ -333,7 +349,8 @@ func TestPrune(t *testing.T) {
 				p.Budget = 100
 				p.LastUse = map[manifest.Key]time.Time{{Repo: hub.Repo{Type: hub.Model, Name: "o/a"}, Commit: commit("1")}: now.Add(-day)}
 			},
-			[]string{"o/a@2 2: 100"}, nil, nil,
+			[]string{"o/a@2 2: 100"},
+			nil, nil,
 		},
 		"detached ones go before active ones, and refs count as use": {
 			func(m *madeCache) {
@@ -346,7 +363,8 @@ func TestPrune(t *testing.T) {
 				m.repo("o/a").Refs[0].Learned = now.Add(-day)
 			},
 			func(p *plan.PrunePolicy) { p.EvictActive, p.Unsafe, p.Budget = true, true, 100 },
-			[]string{"o/a@2 2: 100", "o/a@3[v1] 3: 100"}, nil, nil,
+			[]string{"o/a@2 2: 100", "o/a@3[v1] 3: 100"},
+			nil, nil,
 		},
 		"links in odd places": {
 			func(m *madeCache) {
@@ -359,7 +377,8 @@ func TestPrune(t *testing.T) {
 			[]string{
 				"models--o--a/blobs/2: 100: a link leads to it past blobs/", "o/a@1: 100: a link of another revision leads to its file 1 past blobs/",
 				"o/b@2: 0: ref main names it; --evict-active lets it go",
-			}, nil,
+			},
+			nil,
 		},
 		"an orphan in a repository that was not understood": {
 			func(m *madeCache) {
@@ -367,7 +386,8 @@ func TestPrune(t *testing.T) {
 				m.inv.Problems = []hfcache.Problem{{Repo: m.repo("o/a").ID, Path: "models--o--a/snapshots/x", Why: "?", Lost: true}}
 			},
 			nil, nil,
-			[]string{"models--o--a/blobs/1: 100: something in the repository was not understood, so it may be needed; hf-cache-sync verify o/a says more"}, nil,
+			[]string{"models--o--a/blobs/1: 100: something in the repository was not understood, so it may be needed; hf-cache-sync verify o/a says more"},
+			nil,
 		},
 		"active ones: no bucket": {
 			func(m *madeCache) {
@@ -375,7 +395,9 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "1", []string{"1"}, "main", "v1")
 			},
 			func(p *plan.PrunePolicy) { p.EvictActive = true },
-			nil, []string{"o/a@1: 100: refs main, v1 name it, and no bucket is configured from which it could come back; --unsafe lets it go"}, nil,
+			nil,
+			[]string{"o/a@1: 100: refs main, v1 name it, and no bucket is configured from which it could come back; --unsafe lets it go"},
+			nil,
 		},
 		"active ones: unsafe": {
 			func(m *madeCache) {
@@ -383,7 +405,8 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "1", []string{"1"}, "main", "v1")
 			},
 			func(p *plan.PrunePolicy) { p.EvictActive, p.Unsafe = true, true },
-			[]string{"o/a@1[main v1] 1: 100"}, nil, nil,
+			[]string{"o/a@1[main v1] 1: 100"},
+			nil, nil,
 		},
 		"active ones: the bucket is asked about as many as it takes": {
 			func(m *madeCache) {
@@ -612,7 +635,7 @@ func (m *madeCache) apply(p *plan.Prune) (freed int64) {
 // frees nothing.
 func TestPruneProperties(t *testing.T) {
 	for seed := range uint64(5000) {
-		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // repeatable on purpose
+		r := rand.New(rand.NewPCG(seed, 1))
 		m := random(r)
 		policy := pruned(func(p *plan.PrunePolicy) {
 			p.Budget = int64(r.IntN(300)) - 20

@@ -36,7 +36,20 @@ func NewUsage(inv *hfcache.Inventory) Usage {
 	for _, repo := range inv.Repos {
 		blobs += len(repo.Blobs)
 	}
-	kept, detached := make(map[string]bool, blobs), map[string]int64{} // by where the bytes are
+	// Bytes are told apart by where they are; of several hard links the first that is met stands for all.
+	kept, detached := make(map[string]bool, blobs), map[string]int64{}
+	inodes := map[[2]uint64]string{}
+	one := func(place string) string {
+		inode, several := inv.Inodes[place]
+		if !several {
+			return place
+		}
+		id := [2]uint64{inode.Device, inode.Number}
+		if _, met := inodes[id]; !met {
+			inodes[id] = place
+		}
+		return inodes[id]
+	}
 	for _, repo := range inv.Repos {
 		named := map[hub.Commit]bool{}
 		for _, ref := range repo.Refs {
@@ -48,10 +61,11 @@ func NewUsage(inv *hfcache.Inventory) Usage {
 				u.Detached++
 			}
 			for _, f := range rev.Files {
+				place := one(f.Bytes)
 				if !named[rev.Commit] {
-					detached[f.Bytes] = f.Size
-				} else if !kept[f.Bytes] {
-					kept[f.Bytes] = true
+					detached[place] = f.Size
+				} else if !kept[place] {
+					kept[place] = true
 					u.Total += f.Size
 				}
 			}
@@ -65,8 +79,8 @@ func NewUsage(inv *hfcache.Inventory) Usage {
 	}
 	for _, repo := range inv.Repos {
 		for _, blob := range repo.Blobs {
-			if !kept[blob.Bytes] {
-				kept[blob.Bytes] = true
+			if place := one(blob.Bytes); !kept[place] {
+				kept[place] = true
 				u.Orphans++
 				u.OrphanBytes += blob.Size
 			}
