@@ -1,6 +1,7 @@
 package hfcache
 
 import (
+	"context"
 	"encoding/binary"
 	"os"
 	"unsafe"
@@ -24,16 +25,18 @@ const (
 )
 
 // sharedBytes asks how much of each large file other files share, where the file system can clone.
-func (c *Cache) sharedBytes(inv *Inventory, payloads []Payload) map[string]int64 {
-	shared := map[string]int64{}
+func (c *Cache) sharedBytes(ctx context.Context, inv *Inventory, payloads []Payload) map[string]int64 {
+	shared, asked := map[string]int64{}, map[string]bool{}
 	if !c.clones() {
 		return shared
 	}
 	ask := func(place string, disk int64) {
-		if _, asked := shared[place]; asked || disk < worthExtents {
+		if asked[place] || disk < worthExtents || ctx.Err() != nil {
 			return
 		}
-		if n := c.sharedExtents(place); n > 0 {
+		asked[place] = true
+		// Extents count what compression saves, too, and the disk does not.
+		if n := min(c.sharedExtents(place), disk); n > 0 {
 			shared[place] = n
 		}
 	}

@@ -1,13 +1,14 @@
 package hfcache
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,11 +20,14 @@ import (
 )
 
 // Ledger remembers when revisions were last used, as far as we were asked for them: the times of files do not tell where a file system keeps no access times, and
-// a pull of what is there already reads nothing. It is one small file, outside of what clients scan. Several processes may write it at once.
+// a pull of what is there already reads nothing. It is one small file, outside of what clients scan. Several processes may write it at once. It must not be used after its
+// cache is closed.
 type Ledger struct {
-	path string
-	// folder is the mode of the folder that it is in, if that has to be made: other users of the cache may have to write there, too.
-	folder, file fs.FileMode
+	name   string                   // of the file
+	folder string                   // for messages
+	open   func() (*os.Root, error) // opens the folder; the error wraps [fs.ErrNotExist] if there is none
+	create func() (*os.Root, error) // likewise, and makes it
+	mode   fs.FileMode              // of the file
 }
 
 // maxLedger bounds the file: some hundred thousand revisions.
@@ -38,49 +42,94 @@ var ErrLedger = errors.New("it is no ledger of last uses")
 // Ledger opens what is remembered about the cache: in the folder state, which is this user's, or beside the cache's locks if several users share the cache, so that each
 // knows of the others. It does no I/O on the ledger itself; a missing one is empty.
 func (c *Cache) Ledger(state string) *Ledger {
-	if info, err := c.root.Stat("."); err == nil && isShared(info) {
-		return &Ledger{filepath.Join(c.real, filepath.FromSlash(ownLocksDir), "last-use.json"), info.Mode().Perm() | 0o700, 0o666}
+	info, err := c.root.Stat(".")
+	locks, locksErr := c.root.Lstat(locksDir)
+	if err == nil && isShared(info) && (locksErr != nil || locks.Mode()&fs.ModeSymlink == 0) {
+		return &Ledger{
+			name: "last-use.json", folder: filepath.Join(c.dir, filepath.FromSlash(ownLocksDir)), mode: 0o666,
+			open: func() (*os.Root, error) { return openFolders(c.root, ownLocksDir) }, create: c.openOwnLocks,
+		}
 	}
 	sum := sha256.Sum256([]byte(c.real))
 	const digits = 8
-	return &Ledger{filepath.Join(state, "last-use-"+hex.EncodeToString(sum[:digits])+".json"), 0o700, 0o600}
+	return &Ledger{
+		name: "last-use-" + hex.EncodeToString(sum[:digits]) + ".json", folder: state, mode: 0o600,
+		open: func() (*os.Root, error) { return os.OpenRoot(state) },
+		create: func() (*os.Root, error) {
+			if err := os.MkdirAll(state, 0o700); err != nil {
+				return nil, err
+			}
+			return os.OpenRoot(state)
+		},
+	}
 }
 
 // ledgerFile is the format: times of last use by revision, as "<repository folder>@<commit>".
 type ledgerFile struct {
-	Version int                  `json:"version"`
-	Uses    map[string]time.Time `json:"uses"`
+	Version int               `json:"version"`
+	Uses    map[string]string `json:"uses"` // as in RFC 3339, in UTC
 }
 
 const ledgerVersion = 1
 
 // Uses is what is remembered. Entries that make no sense are left out; a file that does not wraps [ErrLedger].
 func (l *Ledger) Uses() (map[manifest.Key]time.Time, error) {
-	uses := map[manifest.Key]time.Time{}
-	info, err := os.Lstat(l.path)
+	dir, err := l.open()
 	if errors.Is(err, fs.ErrNotExist) {
+		return map[manifest.Key]time.Time{}, nil
+	}
+	if err != nil {
+		return map[manifest.Key]time.Time{}, l.fail("opening", err)
+	}
+	defer dir.Close() //nolint:errcheck // only read from
+	return l.read(dir)
+}
+
+func (l *Ledger) fail(doing string, err error) error {
+	return fmt.Errorf("%s %s: %w", doing, filepath.Join(l.folder, l.name), bare(err))
+}
+
+// read reads the file. The map is never nil.
+func (l *Ledger) read(dir *os.Root) (map[manifest.Key]time.Time, error) {
+	uses := map[manifest.Key]time.Time{}
+	data, err := readSmall(dir, l.name, maxLedger)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return uses, nil
-	}
-	if err != nil {
-		return uses, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxLedger {
-		return uses, fmt.Errorf("%s: %w", l.path, ErrLedger)
-	}
-	data, err := os.ReadFile(l.path)
-	if err != nil {
-		return uses, err
+	case errors.Is(err, errNotRegular):
+		return uses, l.fail("reading", ErrLedger)
+	case err != nil:
+		return uses, l.fail("reading", err)
 	}
 	var file ledgerFile
-	if err := json.Unmarshal(data, &file); err != nil || file.Version != ledgerVersion {
-		return uses, fmt.Errorf("%s: %w", l.path, ErrLedger)
+	if err := json.Unmarshal(data, &file); err != nil || file.Version < ledgerVersion {
+		return uses, l.fail("reading", ErrLedger)
 	}
-	for name, used := range file.Uses {
-		if key, ok := parseUse(name); ok {
-			uses[key] = used
+	if file.Version > ledgerVersion {
+		return uses, l.fail("reading", fmt.Errorf("it has version %d, and this program knows up to %d", file.Version, ledgerVersion))
+	}
+	for name, text := range file.Uses {
+		key, ok := parseUse(name)
+		used, err := time.Parse(time.RFC3339, text)
+		if ok && err == nil {
+			uses[key] = used.UTC()
 		}
 	}
 	return uses, nil
+}
+
+// readSmall reads a file that is no link and no device, and has no more than limit bytes. Otherwise the error wraps [errNotRegular].
+func readSmall(dir *os.Root, name string, limit int64) ([]byte, error) {
+	f, err := openRegular(dir, name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = errNotRegular
+	}
+	return data, err
 }
 
 func parseUse(name string) (manifest.Key, bool) {
@@ -90,29 +139,22 @@ func parseUse(name string) (manifest.Key, bool) {
 	return manifest.Key{Repo: repo, Commit: c}, errors.Join(err, err2) == nil && repo.Folder() == folder
 }
 
-// Record remembers uses. Of two for one revision the later counts. forget says of what was remembered whether it is of no use any more; it may be nil.
+// Record remembers uses. Of two for one revision the later counts. forget says of what was remembered whether it is of no use any more; it may be nil. A ledger that wraps [ErrLedger] is
+// begun anew, and one of a newer version of this program is left alone.
 func (l *Ledger) Record(ctx context.Context, uses map[manifest.Key]time.Time, forget func(manifest.Key) bool) (err error) {
-	dir := filepath.Dir(l.path)
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, l.folder); err != nil {
-			return err
-		}
-		_ = os.Chmod(dir, l.folder) //nolint:gosec // as the cache's own folder, whatever the umask says
-	}
-	root, err := os.OpenRoot(dir)
+	dir, err := l.create()
 	if err != nil {
-		return err
+		return l.fail("opening", err)
 	}
-	defer root.Close() //nolint:errcheck // what was written in it was checked
+	defer dir.Close() //nolint:errcheck // what was written in it was checked
 	ctx, cancel := context.WithTimeout(ctx, ledgerWait)
 	defer cancel()
-	name := filepath.Base(l.path)
-	unlock, err := (&locker{root: root, rel: name + ".lock", try: tryLock}).lock(ctx)
+	unlock, err := (&locker{root: dir, rel: l.name + ".lock", try: tryLock}).lock(ctx)
 	if err != nil {
-		return fmt.Errorf("locking %s: %w", l.path, err)
+		return l.fail("locking", err)
 	}
 	defer unlock()
-	all, err := l.Uses()
+	all, err := l.read(dir)
 	if err != nil && !errors.Is(err, ErrLedger) {
 		return err
 	}
@@ -121,33 +163,39 @@ func (l *Ledger) Record(ctx context.Context, uses map[manifest.Key]time.Time, fo
 			all[key] = used
 		}
 	}
-	file := ledgerFile{ledgerVersion, make(map[string]time.Time, len(all))}
+	file := ledgerFile{ledgerVersion, make(map[string]string, len(all))}
 	for key, used := range all {
 		if forget == nil || !forget(key) {
-			file.Uses[key.Repo.Folder()+"@"+string(key.Commit)] = used.UTC().Truncate(time.Second)
+			file.Uses[key.Repo.Folder()+"@"+string(key.Commit)] = used.UTC().Format(time.RFC3339)
 		}
 	}
-	var text bytes.Buffer
-	if err := json.NewEncoder(&text).Encode(file); err != nil {
-		return err
+	text, err := json.Marshal(file)
+	if err == nil {
+		err = replaceFile(dir, l.name, append(text, '\n'), l.mode)
 	}
-	return replaceFile(root, name, text.Bytes(), l.file)
+	if err != nil {
+		return l.fail("writing", err)
+	}
+	return nil
 }
 
 // replaceFile writes a file whole or not at all. It is not synced: after a power cut the times of files have to do.
-func replaceFile(root *os.Root, name string, data []byte, mode fs.FileMode) error {
-	temp := name + ".tmp"
-	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+func replaceFile(dir *os.Root, name string, data []byte, mode fs.FileMode) error {
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails
+	// Where there are no locks, others can be at the same.
+	temp := name + "." + hex.EncodeToString(random[:]) + ".tmp"
+	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	_ = f.Chmod(mode) // the umask has had its say
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = dir.Rename(temp, name)
 	}
-	return root.Rename(temp, name)
+	if err != nil {
+		return errors.Join(err, dir.Remove(temp))
+	}
+	return nil
 }

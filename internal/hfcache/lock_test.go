@@ -89,6 +89,12 @@ func otherProcess(dir, do string) error {
 		err = step("locked")
 		unlock()
 		return errors.Join(err, step("unlocked"))
+	case "lock process":
+		unlock, err := c.LockProcess("prune", Holder{PID: os.Getpid(), Host: "there"})
+		if err != nil {
+			return err
+		}
+		return errors.Join(step("locked"), unlock(), step("unlocked"))
 	default:
 		return pullSlowly(c, step)
 	}
@@ -199,22 +205,24 @@ func TestLockOfRemovedFile(t *testing.T) {
 	}
 }
 
-// Where there is no flock, Python takes the existence of the file as the lock: one that we leave would stop it for ever.
+// Where flock does not work but is implemented, there is no lock at all. A file that we leave would then be the lock of a client that finds no flock.
 func TestLockWithoutLocks(t *testing.T) {
-	for name, existed := range map[string]bool{"new": false, "held by Python": true} {
+	for name, existed := range map[string]bool{"new": false, "somebody's": true} {
 		t.Run(name, func(t *testing.T) {
 			c := writeCache(t)
 			finish(t, os.MkdirAll(filepath.Dir(lockFilePath(c)), 0o777))
 			if existed {
 				put(t, lockFilePath(c), "1234")
 			}
-			l := locker{
-				root: c.root, rel: filepath.FromSlash(".locks/models--org--name/blob.lock"),
-				try: func(*os.File, int64) error { return syscall.ENOSYS },
+			for _, err := range []error{syscall.EOPNOTSUPP, syscall.ENOLCK} {
+				l := locker{
+					root: c.root, rel: filepath.FromSlash(".locks/models--org--name/blob.lock"),
+					try: func(*os.File, int64) error { return err },
+				}
+				unlock, err := l.lock(t.Context())
+				finish(t, err)
+				unlock()
 			}
-			unlock, err := l.lock(t.Context())
-			finish(t, err)
-			unlock()
 			if _, err := os.Lstat(lockFilePath(c)); (err == nil) != existed {
 				t.Errorf("the file is there: %v", err)
 			}
@@ -249,6 +257,13 @@ func TestLockFileThatIsALink(t *testing.T) {
 	elsewhere := t.TempDir()
 	symlink(t, elsewhere, filepath.Join(c.dir, ".locks"))
 	unlock, err := c.LockBlob(t.Context(), lockRepo, "blob", nil)
+	finish(t, err)
+	unlock()
+	wantListing(t, elsewhere)
+
+	finish(t, os.Remove(filepath.Join(c.dir, ".locks")))
+	symlink(t, elsewhere, filepath.Join(c.dir, ".locks", "models--org--name"))
+	unlock, err = c.LockBlob(t.Context(), lockRepo, "blob", nil)
 	finish(t, err)
 	unlock()
 	wantListing(t, elsewhere)

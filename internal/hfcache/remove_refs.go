@@ -27,9 +27,7 @@ func (e *eviction) naming() (rels []string, why string, _ error) {
 			delete(expected, rel)
 			continue
 		}
-		// An interrupted write left this one. Clients take it for a ref, and a scan of theirs gives up the repository when it names no snapshot.
-		info, statErr := e.root.Lstat(filepath.FromSlash(rel))
-		if statErr != nil || !e.names.refTemp.MatchString(rel) || !info.Mode().IsRegular() || e.young(info.ModTime()) {
+		if !e.isStale(rel) {
 			return nil, rel + " names it", nil
 		}
 	}
@@ -41,6 +39,13 @@ func (e *eviction) naming() (rels []string, why string, _ error) {
 		}
 	}
 	return found, "", nil
+}
+
+// isStale says whether an interrupted write has left the file. Clients take it for a ref, and a scan of theirs gives up the repository when it names no snapshot, so it
+// has to go with the snapshot.
+func (e *eviction) isStale(rel string) bool {
+	info, err := e.root.Lstat(filepath.FromSlash(rel))
+	return err == nil && e.names.refTemp.MatchString(rel) && info.Mode().IsRegular() && !e.young(info.ModTime())
 }
 
 // refsNaming lists everything in refs/ that names the commit, temporary files too. why says that it cannot be told.

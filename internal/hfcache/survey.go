@@ -2,8 +2,10 @@ package hfcache
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -78,10 +80,14 @@ type Process struct {
 // Survey looks at what an inventory of all repositories leaves out. It asks for the times of folders and not of files, but for the few that are leftovers. What cannot be read
 // is passed over: then it is no leftover, and a payload without readable users is not [Payload.Listed].
 func (c *Cache) Survey(ctx context.Context, inv *Inventory) (*Survey, error) {
-	s := &surveyor{cache: c, names: newNames(), out: &Survey{Changed: map[hub.Repo]map[hub.Commit]time.Time{}}, treeTemp: regexp.MustCompile(`^tmp.*\.tmp$`)}
+	s := &surveyor{
+		cache: c, names: newNames(), out: &Survey{Changed: map[hub.Repo]map[hub.Commit]time.Time{}},
+		treeTemp:   regexp.MustCompile(`^tmp[0-9a-z_]+\.tmp$`), // huggingface_hub _tree_cache.py: the names of Python's tempfile
+		markerTemp: regexp.MustCompile(`^` + regexp.QuoteMeta(sharedMarker) + `\.[0-9a-f]{8}\.tmp$`),
+	}
 	s.hubRoot()
 	if s.out.SharedStore = c.hasSharedStore(); s.out.SharedStore {
-		s.store()
+		s.store(ctx)
 	}
 	for _, repo := range inv.Repos {
 		if ctx.Err() != nil {
@@ -95,30 +101,36 @@ func (c *Cache) Survey(ctx context.Context, inv *Inventory) (*Survey, error) {
 	if s.out.Open, err = c.openFiles(ctx); err != nil {
 		return nil, err
 	}
-	s.out.Shared = c.sharedBytes(inv, s.out.Payloads)
+	s.out.Shared = c.sharedBytes(ctx, inv, s.out.Payloads)
 	return s.out, ctx.Err()
 }
 
 // surveyor is one call of Survey.
 type surveyor struct {
-	cache    *Cache
-	names    *names
-	out      *Survey
-	treeTemp *regexp.Regexp
+	cache                *Cache
+	names                *names
+	out                  *Survey
+	treeTemp, markerTemp *regexp.Regexp
 }
 
 // list lists a folder below the cache folder, following no link. One that cannot be read is empty.
 func (s *surveyor) list(rel string) []fs.DirEntry {
+	entries, _ := s.listed(rel)
+	return entries
+}
+
+// listed also says whether all of the folder is known: it could be read, or there is none.
+func (s *surveyor) listed(rel string) ([]fs.DirEntry, bool) {
 	dir, err := openFolders(s.cache.root, rel)
 	if err != nil {
-		return nil
+		return nil, errors.Is(err, fs.ErrNotExist)
 	}
 	defer dir.Close() //nolint:errcheck // only read from
 	entries, err := readDir(dir)
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	return entries
+	return entries, true
 }
 
 // leftover takes one down, with all that is in it.
@@ -131,7 +143,7 @@ func (s *surveyor) leftover(kind LeftoverKind, repo hub.Repo, place string) {
 	switch {
 	case info.Mode().IsRegular():
 		l.Disk = diskOf(info)
-	case info.IsDir() && kind != LeftoverEmpty:
+	case info.IsDir():
 		l.Disk = s.below(place, 0, &l.ModTime)
 	}
 	s.out.Leftovers = append(s.out.Leftovers, l)
@@ -160,24 +172,35 @@ func (s *surveyor) below(place string, depth int, newest *time.Time) (disk int64
 	return disk
 }
 
-// hubRoot finds old downloads and probes right in the cache folder (huggingface_hub <= 0.20, >= 1.32).
-func (s *surveyor) hubRoot() {
-	for _, e := range s.list(".") {
-		if s.names.oldRootTmp.MatchString(e.Name()) && e.Type()&fs.ModeSymlink == 0 {
-			s.leftover(LeftoverTemp, hub.Repo{}, e.Name())
+// stray takes down an old download, or a probe of what the file system can do, in the folder at.
+func (s *surveyor) stray(repo hub.Repo, at string, e fs.DirEntry) {
+	place := path.Join(at, e.Name())
+	switch {
+	case e.Type().IsRegular() && (s.names.oldRootTmp.MatchString(e.Name()) || at != "" && s.names.nameOfTmp.MatchString(e.Name())):
+		s.leftover(LeftoverTemp, repo, place)
+	case e.IsDir() && s.names.oldRootTmp.MatchString(e.Name()):
+		inside, known := s.listed(place)
+		if known && !slices.ContainsFunc(inside, func(e fs.DirEntry) bool { return e.IsDir() || !strings.HasPrefix(e.Name(), "dummy_file_") }) {
+			s.leftover(LeftoverTemp, repo, place)
 		}
 	}
 }
 
+// hubRoot finds old downloads and probes right in the cache folder (huggingface_hub <= 0.20, >= 1.32).
+func (s *surveyor) hubRoot() {
+	for _, e := range s.list(".") {
+		s.stray(hub.Repo{}, "", e)
+	}
+}
+
 // store reads the shared blob store: payloads, their users, and what interrupted writes left.
-func (s *surveyor) store() {
-	temp := regexp.MustCompile(`^` + regexp.QuoteMeta(sharedMarker) + `\.[0-9a-f]{8}\.tmp$|^[0-9a-f]{64}\.refs\.([0-9a-f]{8}|[0-9]+)\.tmp$`)
+func (s *surveyor) store(ctx context.Context) {
 	for _, e := range s.list(blobsDir) {
 		place := blobsDir + "/" + e.Name()
-		if temp.MatchString(e.Name()) {
+		if e.Type().IsRegular() && s.markerTemp.MatchString(e.Name()) {
 			s.leftover(LeftoverTemp, hub.Repo{}, place)
 		}
-		if !e.IsDir() {
+		if !e.IsDir() || ctx.Err() != nil {
 			continue
 		}
 		dir, err := openFolders(s.cache.root, place)
@@ -186,9 +209,10 @@ func (s *surveyor) store() {
 		}
 		for _, e := range s.list(place) {
 			switch inner := place + "/" + e.Name(); {
-			case temp.MatchString(e.Name()):
+			case !e.Type().IsRegular():
+			case s.names.isListTemp(inner):
 				s.leftover(LeftoverTemp, hub.Repo{}, inner)
-			case s.names.isPayload(inner) && e.Type().IsRegular():
+			case s.names.isPayload(inner):
 				s.payload(dir, inner, e)
 			}
 		}
@@ -211,38 +235,61 @@ func (s *surveyor) payload(dir *os.Root, place string, e fs.DirEntry) {
 func (s *surveyor) repo(repo *Repo) {
 	folder := repo.ID.Folder()
 	for _, e := range s.list(folder) {
-		if s.names.nameOfTmp.MatchString(e.Name()) || s.names.oldRootTmp.MatchString(e.Name()) {
-			s.leftover(LeftoverTemp, repo.ID, folder+"/"+e.Name())
-		}
+		s.stray(repo.ID, folder, e)
 	}
 	s.refs(repo, folder+"/"+refsDir, 0)
-	known := map[hub.Commit]time.Time{}
+	known, all := s.commits(folder)
+	s.out.Changed[repo.ID] = known
+	s.trees(repo, known, all)
+	for _, e := range s.list(folder + "/" + trashDir) {
+		s.leftover(LeftoverTrash, repo.ID, folder+"/"+trashDir+"/"+e.Name())
+	}
+	for _, e := range s.list(folder + "/" + quarantineDir) {
+		if e.Type().IsRegular() {
+			s.leftover(LeftoverQuarantine, repo.ID, folder+"/"+quarantineDir+"/"+e.Name())
+		}
+	}
+	if all && len(known) == 0 && len(repo.Blobs)+len(repo.Temps)+len(repo.Refs) == 0 && s.hollow(folder) {
+		s.leftover(LeftoverEmpty, repo.ID, folder)
+	}
+}
+
+// commits finds the folders of commits, with the newest time of each. all is false if there may be more.
+func (s *surveyor) commits(folder string) (known map[hub.Commit]time.Time, all bool) {
+	known, all = map[hub.Commit]time.Time{}, true
 	for _, parent := range []string{snapshotsDir, noExistDir} {
-		for _, e := range s.list(folder + "/" + parent) {
-			if commit, err := hub.ParseCommit(e.Name()); err == nil && e.IsDir() {
+		entries, ok := s.listed(folder + "/" + parent)
+		all = all && ok
+		for _, e := range entries {
+			commit, err := hub.ParseCommit(e.Name())
+			switch {
+			case err != nil:
+			case e.IsDir():
 				known[commit] = s.changed(folder+"/"+parent+"/"+e.Name(), known[commit], 0)
+			default:
+				all = false // a link: somebody has the commit elsewhere
 			}
 		}
 	}
-	s.out.Changed[repo.ID] = known
-	for _, e := range s.list(folder + "/" + treesDir) {
-		place := folder + "/" + treesDir + "/" + e.Name()
-		commit, err := hub.ParseCommit(strings.TrimSuffix(e.Name(), ".json"))
+	return known, all
+}
+
+// trees finds listings without a commit. One that a ref names counts as being at work: clients write the listing and the ref before the snapshot's folder.
+func (s *surveyor) trees(repo *Repo, known map[hub.Commit]time.Time, all bool) {
+	folder := repo.ID.Folder() + "/" + treesDir
+	for _, e := range s.list(folder) {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		name, isListing := strings.CutSuffix(e.Name(), ".json")
+		commit, err := hub.ParseCommit(name)
 		_, there := known[commit]
 		switch {
 		case s.treeTemp.MatchString(e.Name()):
-			s.leftover(LeftoverTemp, repo.ID, place)
-		case err == nil && !there && strings.HasSuffix(e.Name(), ".json"):
-			s.leftover(LeftoverTree, repo.ID, place)
+			s.leftover(LeftoverTemp, repo.ID, folder+"/"+e.Name())
+		case isListing && err == nil && all && !there && !slices.ContainsFunc(repo.Refs, func(r Ref) bool { return r.Commit == commit }):
+			s.leftover(LeftoverTree, repo.ID, folder+"/"+e.Name())
 		}
-	}
-	for parent, kind := range map[string]LeftoverKind{trashDir: LeftoverTrash, quarantineDir: LeftoverQuarantine} {
-		for _, e := range s.list(folder + "/" + parent) {
-			s.leftover(kind, repo.ID, folder+"/"+parent+"/"+e.Name())
-		}
-	}
-	if len(known) == 0 && len(repo.Blobs)+len(repo.Temps)+len(repo.Refs) == 0 && s.hollow(folder) {
-		s.leftover(LeftoverEmpty, repo.ID, folder)
 	}
 }
 
@@ -280,7 +327,7 @@ func (s *surveyor) refs(repo *Repo, place string, depth int) {
 		switch inner := place + "/" + e.Name(); {
 		case e.IsDir() && depth < maxDepth:
 			s.refs(repo, inner, depth+1)
-		case s.names.refTemp.MatchString(e.Name()):
+		case e.Type().IsRegular() && s.names.refTemp.MatchString(e.Name()):
 			s.leftover(LeftoverTemp, repo.ID, inner)
 		}
 	}
