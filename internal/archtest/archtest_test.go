@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"store":    {},
 	"suggest":  {},
 	"gated":    {},
+	"daemon":   {},
 	"watch":    {},
 	"archtest": {},
 
@@ -58,7 +59,7 @@ var allowed = map[string][]string{
 	"store/storetest":  {"store"},
 
 	"cli": {
-		"hub", "event", "store", "config", "gated", "query", "suggest", "watch", "doctor", "manifest", "hfcache", "remote",
+		"hub", "event", "store", "config", "daemon", "gated", "query", "suggest", "watch", "doctor", "manifest", "hfcache", "remote",
 		"plan", "engine", "hubclient", "hubserver", "ui",
 		"store/s3store", "store/filestore", "store/retrystore", "store/limitstore", "store/countstore",
 	},

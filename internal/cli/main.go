@@ -28,6 +28,9 @@ type Process struct {
 	Interactive bool
 	// Signals delivers interrupts; nil means none can come.
 	Signals <-chan os.Signal
+	// Hangups asks to be told of hangup signals, which otherwise end the process; nil means that none can come. A program that runs for long takes them for the wish that it
+	// read its configuration again.
+	Hangups func() <-chan os.Signal
 }
 
 // System is the process that the operating system started.
@@ -40,9 +43,15 @@ func System() Process {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	return Process{
 		Args: os.Args[1:], Env: os.LookupEnv, Home: home,
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Signals: signals,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Signals: signals, Hangups: hangups,
 		Interactive: ui.IsTerminal(os.Stdin) && ui.IsTerminal(os.Stderr),
 	}
+}
+
+func hangups() <-chan os.Signal {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	return signals
 }
 
 // interruptError is the cause of a context that a signal ended.

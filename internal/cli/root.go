@@ -76,7 +76,7 @@ Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_RE
 	flags.Var(&a.bwlimit, "bwlimit", "move at most so many bytes a second, up and down together: 50MB, 20MiB (0: no limit)")
 	cmd.Version = version()
 	cmd.SetVersionTemplate("hf-cache-sync {{.Version}}\n")
-	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.statusCommand(), a.diffCommand(), a.verifyCommand(), a.pruneCommand(), a.doctorCommand(), a.initCommand(), a.demoCommand(), a.versionCommand(),
+	cmd.AddCommand(a.pushCommand(), a.pullCommand(), a.pullAllCommand(), a.listCommand(), a.statusCommand(), a.diffCommand(), a.verifyCommand(), a.pruneCommand(), a.watchCommand(), a.doctorCommand(), a.initCommand(), a.demoCommand(), a.versionCommand(),
 		a.manCommand())
 	wrapArgs(cmd)
 	a.completions(cmd)

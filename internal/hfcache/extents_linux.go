@@ -35,7 +35,7 @@ func (c *Cache) sharedBytes(ctx context.Context, inv *Inventory, payloads []Payl
 			return
 		}
 		asked[place] = true
-		// Extents count what compression saves, too, and the disk does not.
+		// A file shares no more than it has, whatever the file system counts.
 		if n := min(c.sharedExtents(place), disk); n > 0 {
 			shared[place] = n
 		}
@@ -67,7 +67,7 @@ func (c *Cache) clones() bool {
 	if err := withDescriptor(dir, func(fd uintptr) error { return unix.Fstatfs(int(fd), &stat) }); err != nil {
 		return false
 	}
-	switch uint32(stat.Type) { //nolint:gosec,unconvert // its type differs between processors
+	switch uint32(stat.Type) { //nolint:gosec // its type differs between processors
 	case btrfsMagic, xfsMagic, bcachefsMagic:
 		return true
 	}

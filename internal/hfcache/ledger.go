@@ -120,7 +120,17 @@ func (l *Ledger) read(dir *os.Root) (map[manifest.Key]time.Time, error) {
 
 // readSmall reads a file that is no link and no device, and has no more than limit bytes. Otherwise the error wraps [errNotRegular].
 func readSmall(dir *os.Root, name string, limit int64) ([]byte, error) {
-	f, err := openRegular(dir, name, os.O_RDONLY)
+	var f *os.File
+	var err error
+	const tries = 100
+	for range tries {
+		if f, err = openRegular(dir, name, os.O_RDONLY); !errors.Is(err, errNotRegular) {
+			break
+		}
+		if info, err := dir.Lstat(name); err == nil && !info.Mode().IsRegular() {
+			break // else it was replaced by another one while it was opened
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

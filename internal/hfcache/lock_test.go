@@ -41,6 +41,11 @@ func startOther(t *testing.T, dir, do string) *other {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), "HFCACHE_TEST_DIR="+dir, "HFCACHE_TEST_DO="+do)
+	return startCommand(t, cmd)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *other {
+	t.Helper()
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	finish(t, err)

@@ -36,7 +36,11 @@ func (e *BusyError) Error() string {
 	if e.Holder.PID == 0 {
 		return fmt.Sprintf("another %s is at work on this cache", e.Name)
 	}
-	return fmt.Sprintf("another %s is at work on this cache: process %d on %s, since %s", e.Name, e.Holder.PID, e.Holder.Host, e.Holder.Since.Local().Format(time.DateTime))
+	text := fmt.Sprintf("another %s is at work on this cache: process %d on %s", e.Name, e.Holder.PID, e.Holder.Host)
+	if e.Holder.Since.IsZero() {
+		return text
+	}
+	return text + ", since " + e.Holder.Since.Local().Format(time.DateTime)
 }
 
 // Unwrap makes it an [ErrBusy].
@@ -107,7 +111,7 @@ func (c *Cache) tryProcess(name string, who Holder, try func(f *os.File, offset 
 		_ = f.Close() // only read from
 		return nil, busy
 	case err != nil:
-		return f.Close, nil //nolint:nilerr // no locks here
+		return f.Close, nil // no locks here
 	}
 	if !isAt(dir, file, f) {
 		return nil, errors.Join(fs.ErrNotExist, f.Close())

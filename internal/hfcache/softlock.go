@@ -151,13 +151,17 @@ func (s *softLock) moveAway(judged fs.FileInfo) (gone bool) {
 	if err != nil || !sameVersion(judged, info) {
 		return errors.Is(err, fs.ErrNotExist)
 	}
+	return s.moveAside(judged)
+}
+
+func (s *softLock) moveAside(judged fs.FileInfo) (gone bool) {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
 	aside := fmt.Sprintf("%s.break.%d.%s", s.rel, s.host.pid, hex.EncodeToString(random[:]))
 	if err := s.root.Rename(s.rel, aside); err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
-	info, err = s.root.Lstat(aside)
+	info, err := s.root.Lstat(aside)
 	if err == nil && !sameVersion(judged, info) {
 		if err := s.root.Link(aside, s.rel); err != nil && !errors.Is(err, fs.ErrExist) {
 			_ = s.root.Rename(aside, s.rel) // no hard links here
@@ -188,7 +192,7 @@ func parseSoftHolder(text []byte) (softHolder, bool) {
 		return softHolder{}, false
 	}
 	pid, err := strconv.ParseUint(lines[0], 10, 31)
-	holder := softHolder{pid: int(pid), host: lines[1]} //nolint:gosec // 31 bits
+	holder := softHolder{pid: int(pid), host: lines[1]}
 	if len(lines) == 3 {
 		start, ok := new(big.Int).SetString(lines[2], 10)
 		if !ok || strings.Trim(lines[2], "0123456789") != "" {

@@ -79,7 +79,7 @@ func New(root string, o Options) (*Watcher, error) {
 	return w, nil
 }
 
-// Ready gives the names of units that changed and have been quiet since; right after the start, those of all. Whoever is busy gets all that came up meanwhile at once.
+// Ready gives the names of units that changed and have been quiet since; right after the start, those of all, even if there are none. Whoever is busy gets all that came up meanwhile at once.
 func (w *Watcher) Ready() <-chan []string { return w.ready }
 
 // Stats says what the watcher is doing.
@@ -109,9 +109,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer rescan.Stop()
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
+	first := true
 	for {
 		var ready chan []string
-		if len(due) > 0 {
+		if first || len(due) > 0 {
 			ready = w.ready
 		}
 		w.count(func(s *Stats) { s.Folders, s.Pending, s.Due = len(w.folders.known), len(w.pending.last), len(due) })
@@ -136,6 +137,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-quiet.C:
 		case ready <- names(due):
 			clear(due)
+			first = false
 			w.count(func(s *Stats) { s.Reports++ })
 		}
 		if w.overflow {
@@ -230,7 +232,8 @@ func (w *Watcher) failed(err error) {
 	if errors.Is(err, fsnotify.ErrEventOverflow) {
 		w.options.Log.Info("too much happened at once to be told one by one; all folders are compared")
 	} else {
-		w.options.Log.Warn("notifications failed; all folders are compared", slog.Any("error", err))
+		// Such as that a folder was gone before its watch was (inotify_rm_watch(2), EINVAL).
+		w.options.Log.Debug("notifications failed; all folders are compared", slog.Any("error", err))
 	}
 	w.overflow = true
 }
