@@ -26,7 +26,7 @@ func (a *app) recordUse(ctx context.Context, cache *hfcache.Cache, keys ...manif
 		uses[key] = a.Now()
 	}
 	if err := a.ledger(cache).Record(ctx, uses, nil); err != nil {
-		a.logger().Debug("the time of use is not remembered", slog.Any("error", err))
+		a.logger().DebugContext(ctx, "the time of use is not remembered", slog.Any("error", err))
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"time"
 
@@ -128,7 +129,7 @@ func (o *watchOptions) run(ctx context.Context) (err error) {
 		if err != nil {
 			return &usageError{err, "another program may use the port; name another with --metrics-addr"}
 		}
-		w.log.Info("serving metrics", "address", l.Addr().String())
+		w.log.InfoContext(ctx, "serving metrics", slog.String("address", l.Addr().String()))
 		go func() { served <- daemon.Serve(background, l, w.metrics, w.health) }()
 	}
 	w.served = served

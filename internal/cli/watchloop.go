@@ -121,7 +121,7 @@ func (w *watchRun) loop(ctx context.Context) error {
 	// Work goes on for a moment after the end was asked for: most of it is done by then.
 	workCtx, breakOff := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer breakOff(nil)
-	w.log.Info("watching", slog.String("cache", w.cache.Dir()), slog.String("bucket", w.engine.Catalog.Store.String()))
+	w.log.InfoContext(ctx, "watching", slog.String("cache", w.cache.Dir()), slog.String("bucket", w.engine.Catalog.Store.String()))
 	alive := time.NewTicker(w.beatEvery())
 	defer alive.Stop()
 	wake := time.NewTimer(time.Hour)
@@ -178,7 +178,7 @@ func (w *watchRun) stop(ctx context.Context, working chan *watchOutcome, breakOf
 		timer.Stop()
 		w.take(outcome)
 	}
-	w.log.Info("stopped")
+	w.log.InfoContext(ctx, "stopped")
 	return nil
 }
 

@@ -102,7 +102,7 @@ func (w *watchRun) keepBudget(ctx context.Context) (_ *engine.Pruned, err error)
 	}
 	if !p.Met() {
 		w.sayOnce("budget", func() {
-			w.log.Warn("the cache does not fit its budget, and nothing more may go; hf-cache-sync prune --dry-run says why",
+			w.log.WarnContext(ctx, "the cache does not fit its budget, and nothing more may go; hf-cache-sync prune --dry-run says why",
 				slog.String("size", ui.Size(p.After())), slog.String("budget", ui.Size(p.Budget)))
 		})
 	}
@@ -185,7 +185,7 @@ func (w *watchRun) failed(out *watchOutcome) {
 	}
 	v := explain(out.err)
 	w.metrics.Failures.WithLabelValues(failureKind(out.err)).Inc()
-	w.sayOnce("failed "+out.err.Error(), func() { w.log.Error(v.message, slog.String("hint", v.hint)) })
+	w.sayOnce("failed "+out.err.Error(), func() { w.log.Error("it does not work", slog.String("why", v.message), slog.String("hint", v.hint)) })
 	w.failure = out.err
 	if out.name != "" && !w.once {
 		w.queue[out.name] = true
@@ -280,6 +280,6 @@ type watchSink struct{ log *slog.Logger }
 // Event logs it.
 func (s watchSink) Event(e event.Event) {
 	if e.Kind == event.ItemDone || e.Kind == event.Retrying || e.Kind == event.Waiting {
-		s.log.Debug(e.Kind.String(), slog.String("item", e.Item), slog.String("repo", e.Repo), slog.String("text", e.Text), slog.Any("error", e.Err))
+		s.log.Debug("event", slog.String("kind", e.Kind.String()), slog.String("item", e.Item), slog.String("repo", e.Repo), slog.String("text", e.Text), slog.Any("error", e.Err))
 	}
 }
