@@ -16,5 +16,5 @@ func onDisk(info fs.FileInfo) (int64, Inode) {
 	if !ok {
 		return info.Size(), Inode{}
 	}
-	return stat.Blocks * statBlock, Inode{Device: uint64(stat.Dev), Number: uint64(stat.Ino), Names: uint64(stat.Nlink)} //nolint:gosec,unconvert // their widths and signs differ between systems
+	return stat.Blocks * statBlock, Inode{Device: uint64(stat.Dev), Number: uint64(stat.Ino), Names: uint64(stat.Nlink)} //nolint:unconvert // their widths and signs differ between systems
 }
