@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/suggest"
 )
 
 type initOptions struct {
@@ -38,10 +40,11 @@ or HF_CACHE_SYNC_CONFIG names, from a commented template, readable by its owner 
 overwritten.
 
 On a terminal it asks for what the flags do not say; with --yes, and without a terminal, it asks nothing and
-leaves what it does not know for you to fill in. In a git work tree it offers to add the file to .gitignore.
+leaves what it does not know for you to fill in. In a git work tree it offers to add the file to .gitignore. Whoever
+breaks off at a question leaves nothing behind.
 
 EXIT STATUS
-  0 written; 2 the file is there already, or a flag makes no sense; 9 the folder cannot be written to.`,
+  0 written; 2 the file is there already, or a flag or an answer makes no sense; 9 the folder cannot be written to.`,
 		Example: `  hf-cache-sync init
   hf-cache-sync init --provider b2 --bucket team-hf-cache --region us-west-004 --yes
   hf-cache-sync init --provider file --folder /mnt/nas/hf`,
@@ -73,14 +76,19 @@ func (o *initOptions) check() error {
 	providers := config.Providers()
 	i := slices.IndexFunc(providers, func(p config.Provider) bool { return p.Name == o.provider })
 	if i < 0 {
-		return usagef("--provider: %q is none of b2, aws, r2, minio, hf, file", o.provider)
+		return o.noSuchProvider()
 	}
 	o.kind = providers[i]
+	elsewhere, named := config.Flag(o.Env, "config")
 	switch {
+	case o.cacheDir != "":
+		return &usageError{errors.New("init takes no --cache-dir: it writes a file, and looks at no cache"), "write cache.hf_cache_dir into the file afterwards"}
 	case o.remote != "":
 		return usagef("init takes no --remote: give --bucket and --prefix, or --provider file and --folder")
 	case o.global && o.config != "":
 		return usagef("--global and --config name two files: give one of them")
+	case o.global && named: // no command would read what is written
+		return usagef("--global and HF_CACHE_SYNC_CONFIG=%s name two files: leave one of them out", elsewhere)
 	case o.kind.Name == "file" && o.bucket+o.region+o.endpoint != "":
 		return usagef("--provider file takes --folder, and no bucket, region or endpoint")
 	case o.kind.Name != "file" && o.folder != "":
@@ -88,6 +96,15 @@ func (o *initOptions) check() error {
 	}
 	o.answer = bufio.NewReader(o.Stdin)
 	return nil
+}
+
+func (o *initOptions) noSuchProvider() error {
+	names := providerNames(nil, nil)
+	hint := ""
+	if near, ok := suggest.Nearest(o.provider, names); ok {
+		hint = "did you mean --provider " + near + "?"
+	}
+	return &usageError{fmt.Errorf("--provider: %q is none of %s", o.provider, strings.Join(names, ", ")), hint}
 }
 
 // path is where the file goes, and where it is as the user would write it. Every other command must find it there.
@@ -110,38 +127,83 @@ func (o *initOptions) below(path string) string {
 
 func (o *initOptions) run(ctx context.Context) error {
 	path, shown := o.path()
-	exists := &usageError{fmt.Errorf("init: %s exists, and is not overwritten", shown), "edit it, or move it away; hf-cache-sync doctor checks it"}
-	if _, err := os.Lstat(path); err == nil {
-		return exists // before the user has answered anything
+	if err := vacant(path, shown); err != nil {
+		return err // before the user has answered anything
 	}
-	values, err := o.values(ctx)
+	values, err := o.values(ctx, shown)
 	if err != nil {
 		return err
 	}
-	text, err := config.Template(values)
+	text, err := sensible(shown, values)
 	if err != nil {
-		return &usageError{err: fmt.Errorf("init: %w", err)}
+		return err
 	}
-	// What was given may make no sense together: say so now, and not at the first push.
-	file, err := config.ParseFile(shown, text)
-	if err != nil {
-		return &usageError{err: fmt.Errorf("init: %w", err)}
-	}
-	none := func(string) (string, bool) { return "", false }
-	if _, err := config.ResolveRemote("", none, file); err != nil && !errors.Is(err, config.ErrNoRemote) {
-		return &usageError{err: fmt.Errorf("init: %w", err)}
-	}
-	if err := writeNew(path, text); errors.Is(err, fs.ErrExist) {
-		return exists
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return &usageError{fmt.Errorf("init: %w", err), "make the folder first"}
-	} else if err != nil {
-		return fmt.Errorf("init: %w", err)
-	}
+	// First the file that keeps the other one from being committed: a key that lies where git sees it must not be the end of a run that failed.
 	if err := o.ignore(ctx, path); err != nil {
 		return err
 	}
+	if err := writeNew(path, text); errors.Is(err, fs.ErrExist) {
+		return existsError(shown)
+	} else if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
 	return o.report(shown)
+}
+
+func existsError(shown string) error {
+	return &usageError{fmt.Errorf("init: %s exists, and is not overwritten", shown), "edit it, or move it away; hf-cache-sync doctor checks it"}
+}
+
+// vacant says why a file cannot be made at path, as far as looking tells.
+func vacant(path, shown string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && info.IsDir(), shown != "" && os.IsPathSeparator(shown[len(shown)-1]):
+		return &usageError{fmt.Errorf("init: %s is the name of a folder", shown), "name the file: " + filepath.Join(shown, config.FileName)}
+	case err == nil:
+		return existsError(shown)
+	}
+	info, err = os.Stat(filepath.Dir(path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &usageError{fmt.Errorf("init: %s: there is no such folder as %s", shown, filepath.Dir(shown)), "make the folder first"}
+	case errors.Is(err, syscall.ENOTDIR), err == nil && !info.IsDir():
+		return &usageError{fmt.Errorf("init: %s: %s is not a folder", shown, filepath.Dir(shown)), "name another file with --config"}
+	case err != nil:
+		return fmt.Errorf("init: %w", err)
+	}
+	return nil
+}
+
+// sensible is the file with the values, if they make sense together: whoever mistypes one hears of it now, and not at the first push.
+func sensible(shown string, v config.Values) ([]byte, error) {
+	if strings.Contains(v.Bucket, "://") {
+		return nil, &usageError{errors.New("init: the bucket is a name, not a URL"), "what follows the name in s3://name/prefix is the --prefix"}
+	}
+	text, err := config.Template(v)
+	if err != nil {
+		return nil, &usageError{err: fmt.Errorf("init: %w", err)}
+	}
+	whole := text
+	if v.Bucket == "" && v.URL == "" { // Without a name nothing else would be looked at.
+		v.Bucket = "a-name"
+		if whole, err = config.Template(v); err != nil {
+			return nil, &usageError{err: fmt.Errorf("init: %w", err)}
+		}
+	}
+	file, err := config.ParseFile(shown, whole)
+	if err != nil {
+		return nil, &usageError{err: fmt.Errorf("init: %w", err)}
+	}
+	none := func(string) (string, bool) { return "", false }
+	if _, err := config.ResolveRemote("", none, file); err != nil {
+		return nil, &usageError{err: fmt.Errorf("init: %w", err)}
+	}
+	// A server of one region knows no bucket of another. AWS has a name without a region, which serves all.
+	if told := (config.Provider{}).RegionOf(v.Endpoint); v.Region != "" && v.Region != told && strings.Contains(v.Endpoint, "."+told+".") {
+		return nil, &usageError{fmt.Errorf("init: the endpoint %s is in the region %s, not in %s", v.Endpoint, told, v.Region), "give one of the two: the other follows from it"}
+	}
+	return text, nil
 }
 
 // writeNew writes a file that must not be there yet, for its owner only.
@@ -158,7 +220,7 @@ func writeNew(path string, text []byte) error {
 }
 
 // values are what the flags and the user say.
-func (o *initOptions) values(ctx context.Context) (config.Values, error) {
+func (o *initOptions) values(ctx context.Context, shown string) (config.Values, error) {
 	v := config.Values{Provider: o.kind, Bucket: o.bucket, Region: o.region, Endpoint: o.endpoint, Prefix: o.prefix}
 	if o.kind.Name == "file" {
 		return v, o.folderValues(ctx, &v)
@@ -181,6 +243,9 @@ func (o *initOptions) values(ctx context.Context) (config.Values, error) {
 		if v.Endpoint, err = o.askEndpoint(ctx, v.Region); err != nil {
 			return v, err
 		}
+	}
+	if _, err := sensible(shown, v); err != nil {
+		return v, err // before the user has typed keys
 	}
 	return v, o.askKeys(ctx, &v)
 }
@@ -232,83 +297,26 @@ func (o *initOptions) folderValues(ctx context.Context, v *config.Values) error 
 	if folder == "" {
 		return &usageError{errors.New("init --provider file: no folder is given"), "try: hf-cache-sync init --provider file --folder /mnt/nas/hf"}
 	}
+	if strings.Contains(folder, ":/") && !filepath.IsAbs(folder) { // the form that --remote takes
+		remote, err := config.ParseRemote(folder)
+		if err != nil {
+			return &usageError{err: fmt.Errorf("init: the folder: %w", err)}
+		}
+		if remote.Kind != config.Folder {
+			return &usageError{errors.New("init --provider file: that is no folder"), "for a bucket give another --provider"}
+		}
+		v.URL = remote.String()
+		return nil
+	}
+	if rest, ok := strings.CutPrefix(folder, "~"); ok && (rest == "" || os.IsPathSeparator(rest[0])) { // no shell has seen an answer
+		folder = o.Home + rest
+	}
 	folder, err := filepath.Abs(o.below(folder))
 	if err != nil {
 		return err
 	}
 	v.URL = config.Remote{Kind: config.Folder, Path: folder}.String()
 	return nil
-}
-
-// ignore keeps a file in a git work tree out of commits.
-func (o *initOptions) ignore(ctx context.Context, path string) error {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	root, found := workTree(filepath.Dir(abs))
-	if !found || ignored(filepath.Dir(abs), root, filepath.Base(abs)) {
-		return nil
-	}
-	list := filepath.Join(filepath.Dir(abs), ".gitignore")
-	add := o.yes
-	if o.asks() {
-		answer, err := o.ask(ctx, "This is a git work tree. Add the file to .gitignore, so that keys are never committed? [Y/n]", "")
-		// The file is written by now; whoever does not answer is told what is left to do.
-		add = err == nil && (answer == "" || strings.HasPrefix(strings.ToLower(answer), "y"))
-	}
-	if !add {
-		o.note("hint: this is a git work tree: add %s to .gitignore", filepath.Base(abs))
-		return nil
-	}
-	return appendLine(list, filepath.Base(abs))
-}
-
-// appendLine adds a line to a file, which is made if it is missing.
-func appendLine(path, line string) error {
-	before, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if len(before) > 0 && before[len(before)-1] != '\n' {
-		line = "\n" + line
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666) //nolint:gosec // as git would make it
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(line + "\n")
-	return errors.Join(err, f.Close())
-}
-
-// workTree finds the git work tree that a folder is in.
-func workTree(dir string) (root string, found bool) {
-	for {
-		if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
-			return dir, true
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", false
-		}
-		dir = parent
-	}
-}
-
-// ignored says whether a .gitignore from dir up to root names the file. Globs that would match it are not looked for: a line too many does no harm.
-func ignored(dir, root, name string) bool {
-	for {
-		text, err := os.ReadFile(filepath.Join(dir, ".gitignore"))
-		if err == nil && slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
-			return strings.TrimPrefix(strings.TrimSpace(line), "/") == name
-		}) {
-			return true
-		}
-		if dir == root || dir == filepath.Dir(dir) {
-			return false
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 func (o *initOptions) report(shown string) error {
@@ -321,6 +329,14 @@ func (o *initOptions) report(shown string) error {
 	if err := o.print("wrote %s", shown); err != nil {
 		return err
 	}
+	if here := filepath.Join(o.Dir, config.FileName); o.global && exists(here) {
+		o.note("note: in this folder, %s comes before it", config.FileName)
+	}
 	o.note("Next: look through it, then check it with: hf-cache-sync doctor")
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

@@ -25,7 +25,7 @@ func (o *initOptions) ask(ctx context.Context, question, preset string) (string,
 	line, err := answered(ctx, func() (string, error) { return o.answer.ReadString('\n') })
 	switch line = strings.TrimSpace(line); {
 	case ctx.Err() != nil:
-		return "", err
+		return "", ctx.Err()
 	case err != nil:
 		_, _ = fmt.Fprintln(o.Stderr) // the question stands there without an end of line
 		return "", &usageError{errors.New("init: no answer, nothing was written"), "with --yes it asks nothing"}
@@ -41,20 +41,22 @@ func (o *initOptions) askSecret(ctx context.Context, question string) (string, e
 	if !ok || !o.asks() || !term.IsTerminal(int(f.Fd())) {
 		return o.ask(ctx, question, "")
 	}
-	before, err := term.GetState(int(f.Fd()))
+	// Before the question: who answers at once must not see the answer either. And not in the read, which may begin after an interrupt has ended the question,
+	// and would leave the user with a terminal that shows nothing.
+	restore, err := hush(int(f.Fd()))
 	if err != nil {
 		return "", fmt.Errorf("init: reading the key: %w", err)
 	}
 	_, _ = fmt.Fprintf(o.Stderr, "%s (not shown): ", question) // nobody to tell if it fails
-	secret, err := answered(ctx, func() (string, error) {
-		secret, err := term.ReadPassword(int(f.Fd()))
-		return string(secret), err
-	})
+	secret, err := answered(ctx, func() (string, error) { return o.answer.ReadString('\n') })
+	// Before anything else is said: a second interrupt ends the process wherever it is.
+	if restored := restore(); restored != nil {
+		return "", errors.Join(err, fmt.Errorf("init: showing again what is typed: %w", restored))
+	}
 	_, _ = fmt.Fprintln(o.Stderr) // the one that was typed is not shown either
 	switch {
 	case ctx.Err() != nil:
-		// The read goes on, and would leave the user with a terminal that shows nothing.
-		return "", errors.Join(err, term.Restore(int(f.Fd()), before))
+		return "", ctx.Err()
 	case err != nil:
 		return "", &usageError{errors.New("init: no answer, nothing was written"), "with --yes it asks nothing"}
 	}

@@ -178,6 +178,23 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
+// Reading a file, or changing who may, is no change of the cache.
+func TestModesAreNoChange(t *testing.T) {
+	r := start(t, nil, Options{})
+	file := filepath.Join(r.root, "models--a", "blobs", "x")
+	r.expectEvent("models--a", func() { create(t, file) })
+	before := r.Stats()
+	if err := os.Chmod(file, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	for r.Stats().Events == before.Events {
+		runtime.Gosched()
+	}
+	if s := r.Stats(); s.Pending+s.Due > 0 {
+		t.Errorf("it says: %+v", s)
+	}
+}
+
 func TestNewRepository(t *testing.T) {
 	r := start(t, nil, Options{})
 	create(t, r.root, ".locks", "models--a", "x.lock") // not of interest
