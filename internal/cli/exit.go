@@ -113,6 +113,7 @@ func explanations() []explanation {
 	return []explanation{
 		{is(config.ErrNoRemote), exitUsage, "try: hf-cache-sync --remote file:///path/to/folder push"},
 		{isType[*noCacheError], exitUsage, "download a model first, or name the cache with --cache-dir"},
+		{isBusyWatch, exitBusy, "stop it, or watch another cache with --cache-dir"},
 		{isType[*hfcache.BusyError], exitBusy, "wait until it has finished, or stop it"},
 		{isType[*engine.AmbiguousError], exitNotFound, "give more digits of the commit"},
 		{isType[*engine.CollisionError], exitSome, "put the cache on a file system that tells upper and lower case apart, or pull fewer files with --include"},
@@ -132,6 +133,12 @@ func explanations() []explanation {
 		{is(store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT), exitDisk, "free some space, then run the same command again; it carries on where it stopped"},
 		{is(hfcache.ErrInTheWay), exitDisk, "look at what is there in the cache folder and move it away"},
 	}
+}
+
+// isBusyWatch says whether another watcher is in the way, which does not finish by itself.
+func isBusyWatch(err error) bool {
+	busy, ok := errors.AsType[*hfcache.BusyError](err)
+	return ok && busy.Name == "watch"
 }
 
 func isType[E error](err error) bool {

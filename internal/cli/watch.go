@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"time"
@@ -116,22 +117,35 @@ func (o *watchOptions) rules() (err error) {
 func (o *watchOptions) wants(repo hub.Repo) bool { return o.filter.Wants(repo.String(), repo.Name) }
 
 func (o *watchOptions) run(ctx context.Context) (err error) {
+	clock := newStopwatch(o.Now)
 	w, err := o.newWatch()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	background, cancel := context.WithCancel(ctx)
-	defer cancel()
-	served := make(chan error, 1)
-	if o.metricsAddr != "" {
-		l, err := daemon.Listen(ctx, o.metricsAddr)
-		if err != nil {
-			return &usageError{err, "another program may use the port; name another with --metrics-addr"}
-		}
-		w.log.InfoContext(ctx, "serving metrics", slog.String("address", l.Addr().String()))
-		go func() { served <- daemon.Serve(background, l, w.metrics, w.health) }()
+	served, stop, err := w.serve(ctx)
+	if err != nil {
+		return err
 	}
-	w.served = served
-	return w.loop(ctx)
+	defer stop()
+	if err := w.loop(ctx, served); err != nil {
+		return err
+	}
+	return w.report(clock.elapsed())
+}
+
+// serve begins to serve metrics, if they are asked for, until stop is called. They are there for as long as the watcher ends its work.
+func (w *watchRun) serve(ctx context.Context) (served <-chan error, stop func(), _ error) {
+	if w.metricsAddr == "" {
+		return nil, func() {}, nil
+	}
+	l, err := daemon.Listen(ctx, w.metricsAddr)
+	if err != nil {
+		return nil, nil, &usageError{fmt.Errorf("--metrics-addr: %w", err), "another program may use the port: stop it, or name another one"}
+	}
+	w.log.InfoContext(ctx, "serving metrics", slog.String("address", l.Addr().String()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- daemon.Serve(ctx, l, w.metrics, w.health) }()
+	return done, cancel, nil
 }

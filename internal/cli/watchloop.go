@@ -3,10 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,30 +15,35 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/watch"
 )
 
 // watchRun is a watcher at work. Its loop decides what is done when, and never waits for anything but the next event; the work goes on beside it, one
-// repository at a time.
+// repository at a time. Fields that the work uses are changed by the loop only while there is none.
 type watchRun struct {
 	*watchOptions
 	log     *slog.Logger
 	cache   *hfcache.Cache
 	unlock  func() error
 	engine  *engine.Engine
+	sink    *watchSink
 	watcher *watch.Watcher
 	metrics *daemon.Metrics
 	notify  daemon.Notifier
-	served  <-chan error
-	said    map[string]bool // what has been complained of, so that it is said once
+	said    saidOnce
+	status  string // as the service manager knows it
 
-	queue    map[string]bool      // folders of repositories to be looked at
-	later    map[string]time.Time // those to be looked at again
-	retry    backoff.BackOff
-	holdOff  time.Time // nothing is begun before, because the bucket could not be reached
-	dirty    bool      // something was pushed, or removed, since the cache was pruned last
-	reloaded bool      // the configuration has to be read before the next work
-	failure  error     // the last of --once
+	queue    *watchQueue
+	retry    backoff.BackOff // for what concerns the whole bucket
+	holdOff  time.Time       // nothing is begun before
+	held     string          // why
+	dirty    bool            // the cache may have grown since it was pruned last
+	pruneAt  time.Time       // not before
+	reloaded bool            // the configuration has to be read before the next work
+	gone     bool            // so has the terminal
+	failure  error           // what ends --once
+	totals   watchTotals
 
 	state atomic.Pointer[watchHealth]
 }
@@ -47,25 +51,34 @@ type watchRun struct {
 // watchHealth is what the health check goes by.
 type watchHealth struct {
 	beat         time.Time // the loop was alive
-	failingSince time.Time // zero if the last work went well
+	hangs        bool      // the work has reported nothing for too long
+	failingSince time.Time // zero if the bucket did what it was asked for the last time
 	why          string
 }
 
-// Patience of the health check.
 const (
-	longestBeat = time.Minute      // the loop turns at least every beat
-	beat        = 10 * time.Second //
+	// beat is how often the loop turns at least; one that has not turned for longestBeat hangs.
+	beat        = 10 * time.Second
+	longestBeat = time.Minute
+	// longestWork is for how long work may report nothing: hashing a file of hundreds of gigabytes that nothing names does not.
+	longestWork = 2 * time.Hour
+	// failingLong is for how long the bucket may fail before that is a matter for others.
 	failingLong = 10 * time.Minute
-	// stopTime is how long work may go on after the end was asked for. What is not finished by then is broken off.
+	// stopTime is how long work may go on after the end was asked for. What is not finished by then is broken off, which takes a moment, too; service managers
+	// give at least ten seconds (docker stop).
 	stopTime = 5 * time.Second
+	// pruneAgain is when a prune is tried again that another one kept out.
+	pruneAgain = time.Minute
 )
 
 // newWatch opens all that a watcher needs.
 func (o *watchOptions) newWatch() (_ *watchRun, err error) {
 	w := &watchRun{
-		watchOptions: o, log: o.daemonLogger(), said: map[string]bool{}, queue: map[string]bool{}, later: map[string]time.Time{}, retry: newRetry(),
-		unlock: func() error { return nil }, dirty: true,
+		watchOptions: o, log: o.daemonLogger(), said: saidOnce{}, queue: newWatchQueue(), retry: newRetry(), unlock: func() error { return nil }, dirty: true,
+		totals: watchTotals{repos: map[string]bool{}},
 	}
+	w.sink = &watchSink{log: w.log, now: o.Now}
+	w.state.Store(&watchHealth{beat: o.Now()})
 	if w.cache, err = o.openCache(true); err != nil {
 		return nil, err
 	}
@@ -74,156 +87,188 @@ func (o *watchOptions) newWatch() (_ *watchRun, err error) {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	if w.unlock, err = o.lockCache(w.cache, "watch"); err != nil {
-		w.unlock = func() error { return nil }
+	unlock, err := o.lockCache(w.cache, "watch")
+	if err != nil {
 		return nil, err
 	}
+	w.unlock = unlock
 	if w.engine, err = w.openEngine(); err != nil {
 		return nil, err
 	}
 	w.watcher, err = watch.New(w.cache.Dir(), watch.Options{
-		Debounce: o.debounce, Rescan: o.rescan, Log: w.log, Poll: o.poll,
-		Wanted: func(name string) bool {
-			repo, err := hub.ParseFolder(name)
-			return err == nil && repo.Folder() == name
-		},
+		Debounce: o.debounce, Rescan: o.rescan, Log: w.log, Poll: o.poll || o.once, Wanted: isRepoFolder,
 	})
+	if err != nil {
+		return nil, err
+	}
 	w.metrics = daemon.NewMetrics("hf_cache_sync_watch_", version(), func() daemon.Watched {
 		s := w.watcher.Stats()
-		return daemon.Watched{Folders: s.Folders, Polling: s.Polling != ""}
+		return daemon.Watched{Folders: s.Folders, Changing: s.Pending, Polling: s.Polling != "", OK: w.health().OK}
 	})
-	w.state.Store(&watchHealth{beat: o.Now()})
-	return w, err
+	return w, nil
+}
+
+// isRepoFolder says whether an entry of the cache folder is a repository.
+func isRepoFolder(name string) bool {
+	repo, err := hub.ParseFolder(name)
+	return err == nil && repo.Folder() == name
 }
 
 // openEngine connects the cache with the bucket.
 func (w *watchRun) openEngine() (*engine.Engine, error) {
-	e := &engine.Engine{Cache: w.cache, Events: watchSink{w.log}, Options: engine.Options{Workers: w.workers, Ranges: w.bwlimit.rangesFor()}}
+	e := &engine.Engine{Cache: w.cache, Events: w.sink, Options: engine.Options{Workers: w.workers, Ranges: w.bwlimit.rangesFor()}}
 	var err error
-	e.Catalog, err = w.catalog(nil, e.Throttle)
+	e.Catalog, err = w.catalog(w.sink, e.Throttle)
 	return e, err
 }
 
+func (w *watchRun) bucket() string { return w.engine.Catalog.Store.String() }
+
 func (w *watchRun) close() error { return errors.Join(w.unlock(), w.cache.Close()) }
 
-func newRetry() backoff.BackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier = time.Second, 5*time.Minute, 2
-	return b
+// work is a piece of work that goes on.
+type work struct {
+	done chan *watchOutcome
+	what string
 }
 
-// loop runs until ctx is done, which is how it is meant to end, or with --once until there is nothing left to do.
-func (w *watchRun) loop(ctx context.Context) error {
+// loop runs until ctx is done, which is how it is meant to end, or with --once until there is nothing left to do. served gives the end of the metrics server, if there is one.
+func (w *watchRun) loop(ctx context.Context, served <-chan error) (err error) {
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	watched := make(chan error, 1)
 	go func() { watched <- w.watcher.Run(watchCtx) }()
 	// Work goes on for a moment after the end was asked for: most of it is done by then.
 	workCtx, breakOff := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer breakOff(nil)
-	w.log.InfoContext(ctx, "watching", slog.String("cache", w.cache.Dir()), slog.String("bucket", w.engine.Catalog.Store.String()))
-	alive := time.NewTicker(w.beatEvery())
+	current := &work{}
+	defer func() { w.stop(ctx, current, breakOff) }()
+	w.log.InfoContext(ctx, "watching", slog.String("cache", w.cache.Dir()), slog.String("bucket", w.bucket()))
+	w.say("looking at the cache")
+	alive, wake := time.NewTicker(w.beatEvery()), time.NewTimer(0)
 	defer alive.Stop()
-	wake := time.NewTimer(time.Hour)
 	defer wake.Stop()
-	var hangups <-chan os.Signal
-	if w.Hangups != nil {
-		hangups = w.Hangups()
-	}
-	var working chan *watchOutcome
+	hangups := w.hangups()
 	first := true
 	for {
-		if working == nil {
-			if working = w.begin(workCtx); working == nil && w.once && !first {
+		if current.done == nil && !w.gone {
+			if current = w.begin(workCtx); current.done == nil && w.once && !first {
 				return w.failure
 			}
 		}
-		w.beat()
+		if w.gone {
+			return nil
+		}
+		w.beat(current.done != nil)
 		wake.Reset(w.untilWake())
 		select {
 		case <-ctx.Done():
-			w.notify.Stopping()
-			return w.stop(ctx, working, breakOff)
-		case err := <-w.served:
-			return err
+			if w.once {
+				return context.Cause(ctx) // it is not done
+			}
+			return nil
+		case err := <-served:
+			return fmt.Errorf("serving metrics: %w", err)
 		case err := <-watched:
 			if ctx.Err() == nil {
 				return err
 			}
 		case names := <-w.watcher.Ready():
-			for _, name := range names {
-				w.queue[name] = true
-			}
+			w.queue.add(names...)
 			if first {
 				first = false
 				w.notify.Ready()
 			}
-		case outcome := <-working:
-			working = nil
+		case outcome := <-current.done:
+			current = &work{}
 			w.take(outcome)
 		case <-hangups:
-			w.reloaded, w.holdOff = true, time.Time{}
-			w.retry.Reset()
+			w.hungUp()
 		case <-wake.C:
 		case <-alive.C:
 		}
 	}
 }
 
-// stop ends the work in hand, and says 0 to whoever asked for it.
-func (w *watchRun) stop(ctx context.Context, working chan *watchOutcome, breakOff context.CancelCauseFunc) error {
-	if working != nil {
+// stop ends the work in hand.
+func (w *watchRun) stop(ctx context.Context, current *work, breakOff context.CancelCauseFunc) {
+	w.notify.Stopping()
+	if current.done != nil {
+		w.say("stopping: " + current.what)
+		if ctx.Err() == nil { // an error ends it, and nobody waits for the work
+			breakOff(context.Canceled)
+		}
 		timer := time.AfterFunc(stopTime, func() { breakOff(context.Cause(ctx)) })
-		outcome := <-working
+		w.take(<-current.done)
 		timer.Stop()
-		w.take(outcome)
 	}
-	w.log.InfoContext(ctx, "stopped")
-	return nil
+	breakOff(nil)
+	if !w.once {
+		w.log.InfoContext(ctx, "stopped")
+	}
 }
 
-// begin starts the next piece of work, if there is one and its time has come. The outcome is sent on the channel.
-func (w *watchRun) begin(ctx context.Context) chan *watchOutcome {
+// begin starts the next piece of work, if there is one and its time has come.
+func (w *watchRun) begin(ctx context.Context) *work {
 	if w.reloaded {
 		w.reload()
 	}
 	now := w.Now()
-	for name, at := range w.later {
-		if !at.After(now) {
-			delete(w.later, name)
-			w.queue[name] = true
-		}
-	}
-	w.metrics.Queued.Set(float64(len(w.queue)))
-	w.metrics.Unfinished.Set(float64(len(w.later)))
+	w.queue.wake(now)
+	w.metrics.Queued.Set(float64(len(w.queue.next)))
+	w.metrics.Waiting.Set(float64(len(w.queue.later)))
 	if now.Before(w.holdOff) {
-		return nil
+		w.say(fmt.Sprintf("%s; %s, trying again at %s", w.held, ui.Plural(len(w.queue.next), "repository")+" to look at", w.holdOff.Format(time.TimeOnly)))
+		return &work{}
 	}
-	done := make(chan *watchOutcome, 1)
-	if len(w.queue) == 0 {
-		if !w.prune || !w.dirty {
-			return nil
-		}
+	name, some := w.queue.take()
+	if !some && (!w.prune || !w.dirty || now.Before(w.pruneAt)) {
+		w.say(w.idle())
+		return &work{}
+	}
+	current := &work{make(chan *watchOutcome, 1), "keeping the budget"}
+	do := func() *watchOutcome { return w.pruneOnce(ctx) }
+	if some {
+		current.what = "looking at " + name
+		do = func() *watchOutcome { return w.pushOnce(ctx, name) }
+	} else {
 		w.dirty = false
-		go func() { done <- w.pruneOnce(ctx) }()
-		return done
 	}
-	name := slices.Min(slices.Collect(maps.Keys(w.queue)))
-	delete(w.queue, name)
-	go func() { done <- w.pushOnce(ctx, name) }()
-	return done
+	w.sink.alive()
+	w.say(current.what)
+	go func() { current.done <- do() }()
+	return current
+}
+
+// idle is what the service manager is told while nothing is to be done.
+func (w *watchRun) idle() string {
+	s := w.watcher.Stats()
+	text := "watching " + ui.Plural(s.Folders, "folder")
+	if s.Polling != "" {
+		text += " by comparing their times"
+	}
+	if n := len(w.queue.later); n > 0 {
+		text += "; " + ui.Plural(n, "repository") + " to be looked at again"
+	}
+	return text + fmt.Sprintf("; pushed %s since the start", ui.Size(w.totals.bytes))
+}
+
+// say tells the service manager what goes on, if it is anything new.
+func (w *watchRun) say(status string) {
+	if status != w.status {
+		w.status = status
+		w.notify.Status(status)
+	}
 }
 
 // untilWake is how long nothing has to be done unless something happens.
 func (w *watchRun) untilWake() time.Duration {
-	now, next := w.Now(), time.Hour
-	if len(w.queue) > 0 && now.Before(w.holdOff) {
-		next = w.holdOff.Sub(now)
+	now := w.Now()
+	next := w.queue.pause(now, time.Hour)
+	if w.dirty && w.prune {
+		next = min(next, w.pruneAt.Sub(now))
 	}
-	for _, at := range w.later {
-		next = min(next, max(0, at.Sub(now)))
-	}
-	return max(next, time.Millisecond)
+	// While work goes on or the bucket is left in peace, nothing that waits matters.
+	return max(next, w.holdOff.Sub(now), beat/100)
 }
 
 // beatEvery is how often the loop turns at least: as often as the service manager wants to hear of it.
@@ -234,10 +279,13 @@ func (w *watchRun) beatEvery() time.Duration {
 	return beat
 }
 
-func (w *watchRun) beat() {
-	w.notify.Alive()
+// beat says that the loop is alive, unless the work hangs that it waits for.
+func (w *watchRun) beat(working bool) {
 	h := *w.state.Load()
-	h.beat = w.Now()
+	h.beat, h.hangs = w.Now(), working && w.sink.quiet() > longestWork
+	if !h.hangs {
+		w.notify.Alive()
+	}
 	w.state.Store(&h)
 }
 
@@ -245,7 +293,7 @@ func (w *watchRun) beat() {
 func (w *watchRun) health() daemon.Health {
 	h, now := w.state.Load(), w.Now()
 	switch {
-	case now.Sub(h.beat) > longestBeat:
+	case now.Sub(h.beat) > longestBeat || h.hangs:
 		return daemon.Health{Reason: "the watcher hangs"}
 	case !h.failingSince.IsZero() && now.Sub(h.failingSince) > failingLong:
 		return daemon.Health{Reason: h.why}
@@ -253,34 +301,21 @@ func (w *watchRun) health() daemon.Health {
 	return daemon.Health{OK: true}
 }
 
-// reload reads the configuration file again. A wrong one changes nothing.
-func (w *watchRun) reload() {
-	w.reloaded = false
-	w.notify.Reloading()
-	defer w.notify.Ready()
-	file, _, err := w.findConfig()
-	if err != nil {
-		w.log.Error("the configuration was not read again; the old one stays", slog.Any("error", err))
+// hangups gives the hangup signals.
+func (w *watchRun) hangups() <-chan os.Signal {
+	if w.Hangups == nil {
+		return nil
+	}
+	return w.Hangups()
+}
+
+// hungUp answers a hangup signal. It asks for the configuration to be read again, unless it says what it was made for: that the terminal is gone.
+func (w *watchRun) hungUp() {
+	if w.Interactive && !ui.IsTerminal(w.Stderr) {
+		w.gone = true
 		return
 	}
-	before := w.file
-	if file != nil {
-		w.file = file
-	}
-	e, err := w.openEngine()
-	if err == nil {
-		err = w.rules()
-	}
-	if err != nil {
-		w.file = before
-		_ = w.rules() // they were good before
-		w.log.Error("the configuration makes no sense; the old one stays", slog.Any("error", err))
-		return
-	}
-	w.engine = e
-	clear(w.said)
-	w.log.Info("the configuration was read again", slog.String("bucket", e.Catalog.Store.String()))
-	for _, name := range w.folders() {
-		w.queue[name] = true // the bucket, or what is pushed, may be another
-	}
+	w.reloaded, w.holdOff, w.pruneAt = true, time.Time{}, time.Time{}
+	w.retry.Reset()
+	w.queue.hurry()
 }

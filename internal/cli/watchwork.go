@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/lmittmann/tint"
-
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
 
@@ -23,12 +22,16 @@ import (
 type watchOutcome struct {
 	name       string // the repository's folder; empty for a prune
 	repo       hub.Repo
-	unfinished []hub.Commit
+	unfinished []hub.Commit // left for later, because somebody downloads them
+	revisions  []plan.RevisionUploads
 	result     *engine.Result
-	left       []engine.Failure // what was left out, and what failed
+	left       []engine.Failure // what was left out, and cannot be helped by trying again
+	answered   bool             // the bucket did what it was asked for
 	pruned     *engine.Pruned
+	overBudget *plan.Prune // the budget cannot be met
 	elapsed    time.Duration
 	err        error
+	brokenOff  bool // the end came first
 }
 
 // pushOnce pushes what is finished of one repository.
@@ -39,7 +42,7 @@ func (w *watchRun) pushOnce(ctx context.Context, name string) *watchOutcome {
 	if out.err == nil && w.wants(out.repo) {
 		out.err = w.push(ctx, out)
 	}
-	out.elapsed = w.Now().Sub(begin)
+	out.elapsed, out.brokenOff = w.Now().Sub(begin), ctx.Err() != nil
 	return out
 }
 
@@ -50,7 +53,7 @@ func (w *watchRun) push(ctx context.Context, out *watchOutcome) error {
 	}
 	repo := inv.Repo(out.repo)
 	if repo == nil {
-		return nil // gone again
+		return nil // gone again, or nothing that can be read
 	}
 	out.unfinished = plan.Unfinished(repo, w.cache.LockedBlobs(repo), w.Now())
 	plan.Without(repo, out.unfinished)
@@ -58,16 +61,17 @@ func (w *watchRun) push(ctx context.Context, out *watchOutcome) error {
 	if err := o.choose(ctx, w.cache, inv); err != nil {
 		return err
 	}
-	out.left = o.gated
-	for _, p := range inv.Problems {
-		if p.Lost {
-			out.left = append(out.left, engine.Failure{Key: manifest.Key{Repo: out.repo}, Err: errors.New(p.String())})
-		}
-	}
 	policy := plan.PushPolicy{}
 	p, err := w.engine.PreparePush(ctx, inv, policy)
 	if err != nil {
 		return err
+	}
+	out.answered = slices.ContainsFunc(inv.Repos, func(r *hfcache.Repo) bool { return len(r.Revisions)+len(r.Refs) > 0 })
+	out.left = o.gated
+	for _, problem := range inv.Problems {
+		if problem.Lost {
+			out.left = append(out.left, engine.Failure{Key: manifest.Key{Repo: out.repo}, Err: errors.New(problem.String())})
+		}
 	}
 	for _, r := range p.Refused {
 		out.left = append(out.left, refusalFailure(r))
@@ -75,137 +79,236 @@ func (w *watchRun) push(ctx context.Context, out *watchOutcome) error {
 	if p.Empty() {
 		return nil
 	}
+	out.revisions = p.PerRevision()
 	out.result, err = w.engine.Push(ctx, p, policy)
-	out.left = append(out.left, out.result.Failures...)
 	return err
 }
 
 // pruneOnce keeps the budget.
 func (w *watchRun) pruneOnce(ctx context.Context) *watchOutcome {
 	begin := w.Now()
-	out := &watchOutcome{}
-	out.pruned, out.err = w.keepBudget(ctx)
-	out.elapsed = w.Now().Sub(begin)
+	out := &watchOutcome{result: &engine.Result{}, pruned: &engine.Pruned{}}
+	out.err = w.keepBudget(ctx, out)
+	out.elapsed, out.brokenOff = w.Now().Sub(begin), ctx.Err() != nil
 	return out
 }
 
-func (w *watchRun) keepBudget(ctx context.Context) (_ *engine.Pruned, err error) {
-	none := &engine.Pruned{}
+func (w *watchRun) keepBudget(ctx context.Context, out *watchOutcome) (err error) {
 	unlock, err := w.lockCache(w.cache, "prune")
 	if err != nil {
-		return none, err
+		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	p, err := w.planPrune(ctx, w.engine, w.pruneRules)
 	if err != nil {
-		return none, err
+		return err
 	}
 	if !p.Met() {
-		w.sayOnce("budget", func() {
-			w.log.WarnContext(ctx, "the cache does not fit its budget, and nothing more may go; hf-cache-sync prune --dry-run says why",
-				slog.String("size", ui.Size(p.After())), slog.String("budget", ui.Size(p.Budget)))
-		})
+		out.overBudget = p
 	}
-	return w.engine.Prune(ctx, p, hfcache.RemoveOptions{Now: w.Now, Grace: time.Duration(w.pruneRules.grace)})
-}
-
-// sayOnce says something unless it was said before. Only the loop calls it while no work is done, or the work while the loop waits for it.
-func (w *watchRun) sayOnce(key string, say func()) {
-	if !w.said[key] {
-		w.said[key] = true
-		say()
+	if len(p.Steps) == 0 {
+		return nil
 	}
+	out.pruned, err = w.engine.Prune(ctx, p, hfcache.RemoveOptions{Now: w.Now, Grace: time.Duration(w.pruneRules.grace)})
+	return err
 }
 
 // take learns from what became of a piece of work.
 func (w *watchRun) take(out *watchOutcome) {
-	if out.err != nil {
+	w.count(out)
+	w.sayRemoved(out)
+	switch {
+	case out.brokenOff && out.err != nil:
+		w.log.Info("broken off; the next push carries it on", slog.String("repo", repoOf(out.name)))
+	case out.err != nil:
 		w.failed(out)
-		return
+	case out.pruned != nil:
+		w.sayBudget(out.overBudget)
+	default:
+		w.takePushed(out)
 	}
-	w.recovered()
-	if out.name == "" {
-		w.takePruned(out)
-		return
-	}
-	r := out.result
-	w.metrics.PushedBytes.Add(float64(r.Bytes))
-	w.metrics.PushedBlobs.Add(float64(r.Blobs))
-	w.metrics.PushedRevisions.Add(float64(r.Manifests))
-	w.metrics.LastSuccess.Set(float64(w.Now().Unix()))
-	if r.Blobs+r.Manifests+r.Refs > 0 {
-		w.dirty = true
-		w.log.Info("pushed", slog.String("repo", out.repo.String()), slog.Int("blobs", r.Blobs), slog.Int64("bytes", r.Bytes),
-			slog.Int("manifests", r.Manifests), slog.Int("refs", r.Refs), slog.Float64("seconds", seconds(out.elapsed)))
-	}
-	again := len(out.unfinished) > 0
-	for _, f := range out.left {
-		again = again || errors.Is(f.Err, engine.ErrChanged)
-		if !f.Harmless {
-			w.metrics.Failures.WithLabelValues(failureKind(f.Err)).Inc()
-			w.failure = &someFailedError{failureCode(out.left), "some files were not pushed; they are named above", ""}
-		}
-		w.sayOnce(f.String(), func() {
-			if f.Harmless {
-				w.log.Info("left out", slog.String("what", f.String()))
-			} else {
-				w.log.Error("not pushed", slog.String("what", f.String()))
-			}
-		})
-	}
-	for _, commit := range out.unfinished {
-		w.sayOnce("unfinished "+out.name+string(commit), func() {
-			w.log.Info("somebody downloads it; it waits", slog.String("revision", manifest.Key{Repo: out.repo, Commit: commit}.String()))
-		})
-	}
-	if again && !w.once {
-		w.later[out.name] = w.Now().Add(max(w.debounce, time.Second/10))
-	}
-	if len(w.queue) == 0 {
+	if len(w.queue.next) == 0 {
 		debug.FreeOSMemory() // reading a cache takes much more than waiting for the next change
 	}
 }
 
-func (w *watchRun) takePruned(out *watchOutcome) {
-	w.metrics.FreedBytes.Add(float64(out.pruned.Bytes))
+// count adds up what was done, whether or not all of it was.
+func (w *watchRun) count(out *watchOutcome) {
+	r := out.result
+	w.totals.repos[out.name] = true
+	w.totals.blobs += r.Blobs
+	w.totals.bytes += r.Bytes
+	w.totals.manifests += r.Manifests
+	w.totals.refs += r.Refs
+	w.metrics.PushedBytes.Add(float64(r.Bytes))
+	w.metrics.PushedBlobs.Add(float64(r.Blobs))
+	w.metrics.PushedRevisions.Add(float64(r.Manifests))
+	if out.pruned != nil {
+		w.totals.freed += out.pruned.Bytes
+		w.metrics.FreedBytes.Add(float64(out.pruned.Bytes))
+	}
+}
+
+func (w *watchRun) takePushed(out *watchOutcome) {
+	w.queue.done(out.name)
+	w.dirty = true // whatever changed, the cache may have grown
+	if out.answered {
+		w.recovered()
+	}
+	w.sayPushed(out)
+	again, bad := len(out.unfinished) > 0, false
+	for _, f := range out.result.Failures {
+		again = again || errors.Is(f.Err, engine.ErrChanged)
+		// Another try finds damaged bytes as they are, after it has read all of them; the next change of the repository is the one to look again.
+		bad = bad || !f.Harmless && explain(f.Err).code != exitDamaged
+		w.complain(f)
+	}
+	for _, f := range out.left {
+		w.complain(f)
+	}
+	for _, commit := range out.unfinished {
+		key := manifest.Key{Repo: out.repo, Commit: commit}
+		w.said.say("unfinished "+key.String(), func() {
+			w.log.Info("somebody is downloading it; it waits", slog.String("repo", out.repo.String()), slog.String("commit", string(commit)))
+			w.totals.unfinished = append(w.totals.unfinished, key)
+		})
+	}
+	switch {
+	case w.once:
+	case bad:
+		w.queue.failed(out.name, w.Now())
+	case again:
+		w.queue.postpone(out.name, w.Now().Add(max(w.debounce, time.Second/10)))
+	}
+}
+
+// sayPushed logs each revision that is in the bucket now and was not before.
+func (w *watchRun) sayPushed(out *watchOutcome) {
+	if out.answered {
+		w.metrics.LastSuccess.Set(float64(w.Now().Unix()))
+	}
+	broken := map[hub.Commit]bool{}
+	for _, f := range out.result.Failures {
+		broken[f.Key.Commit] = broken[f.Key.Commit] || f.Ref == ""
+	}
+	for _, r := range out.revisions {
+		if broken[r.Key.Commit] {
+			continue
+		}
+		delete(w.said, "unfinished "+r.Key.String())
+		w.log.Info("pushed", slog.String("repo", out.repo.String()), slog.String("commit", string(r.Key.Commit)), slog.Int("files", r.Files),
+			slog.Int("blobs", r.Blobs), slog.Int64("bytes", r.Bytes), slog.Float64("seconds", seconds(out.elapsed)))
+	}
+	if n := out.result.Refs; n > 0 {
+		w.log.Info("refs moved", slog.String("repo", out.repo.String()), slog.Int("refs", n))
+	}
+}
+
+// complain names what was not pushed, once.
+func (w *watchRun) complain(f engine.Failure) {
+	if !f.Harmless {
+		w.metrics.Failures.WithLabelValues(failureKind(f.Err)).Inc()
+	}
+	w.said.say(f.String(), func() {
+		w.totals.failures = append(w.totals.failures, f)
+		if f.Harmless {
+			w.log.Info("left out", slog.String("what", f.String()))
+		} else {
+			w.log.Error("not pushed", slog.String("what", f.String()))
+		}
+	})
+}
+
+// sayRemoved logs what a prune took.
+func (w *watchRun) sayRemoved(out *watchOutcome) {
+	if out.pruned == nil {
+		return
+	}
 	for _, s := range out.pruned.Done {
 		w.log.Info("removed", slog.String("what", pruneName(s.Kind, s.Repo, s.Commit, s.Place)), slog.Int64("bytes", s.Bytes), slog.String("why", s.Reason))
 	}
-	debug.FreeOSMemory()
+	for _, s := range out.pruned.Skipped {
+		w.log.Debug("left alone", slog.String("what", s.Place), slog.String("why", s.Why))
+	}
+}
+
+// sayBudget says once that the budget cannot be met; p is nil if it is.
+func (w *watchRun) sayBudget(p *plan.Prune) {
+	const key = "budget"
+	if p == nil {
+		delete(w.said, key)
+		return
+	}
+	w.said.say(key, func() {
+		w.log.Warn("the cache does not fit its budget, and nothing more may go", slog.String("size", ui.Size(p.After())), slog.String("budget", ui.Size(p.Budget)),
+			slog.String("hint", "hf-cache-sync prune --dry-run says what holds the space"))
+	})
 }
 
 // failed is for what ended a piece of work. It is tried again, less and less often; why is said once.
 func (w *watchRun) failed(out *watchOutcome) {
-	if errors.Is(out.err, context.Canceled) {
-		return // it was broken off by the end
-	}
 	if _, busy := errors.AsType[*hfcache.BusyError](out.err); busy {
-		w.log.Debug("the budget is not kept now", slog.Any("error", out.err))
+		w.said.say("busy", func() { w.log.Info("the budget is kept later", slog.Any("error", out.err)) })
+		w.dirty, w.pruneAt = !w.once, w.Now().Add(pruneAgain)
 		return
 	}
-	v := explain(out.err)
-	w.metrics.Failures.WithLabelValues(failureKind(out.err)).Inc()
-	w.sayOnce("failed "+out.err.Error(), func() { w.log.Error("it does not work", slog.String("why", v.message), slog.String("hint", v.hint)) })
-	w.failure = out.err
-	if out.name != "" && !w.once {
-		w.queue[out.name] = true
+	v, kind := explain(out.err), failureKind(out.err)
+	w.metrics.Failures.WithLabelValues(kind).Inc()
+	switch {
+	case concernsAll(out.err, v.code):
+		w.failedForAll(out, v, kind)
+	case out.name == "":
+		w.dirty, w.pruneAt = !w.once, w.Now().Add(longestWait)
+		w.complain(engine.Failure{Err: out.err})
+	default:
+		w.complain(engine.Failure{Key: manifest.Key{Repo: out.repo}, Err: out.err})
+		if !w.once {
+			w.queue.failed(out.name, w.Now())
+		}
 	}
+}
+
+// concernsAll says whether an error would meet every other repository as well.
+func concernsAll(err error, code int) bool {
+	switch code {
+	case exitUnreachable, exitDenied, exitDisk:
+		return true
+	}
+	return errors.Is(err, store.ErrBadConfig)
+}
+
+// failedForAll has everything wait.
+func (w *watchRun) failedForAll(out *watchOutcome, v verdict, kind string) {
+	if w.once {
+		w.failure, w.queue = out.err, newWatchQueue()
+		w.dirty = false
+		return
+	}
+	if out.name == "" {
+		w.dirty = true
+	} else {
+		w.queue.add(out.name)
+	}
+	wait := w.retry.NextBackOff()
+	if v.code != exitUnreachable {
+		wait = longestWait // such things do not heal by themselves
+	}
+	w.holdOff, w.held = w.Now().Add(wait), v.message
+	w.said.say("failed "+kind, func() {
+		hint := v.hint
+		if v.code == exitUnreachable {
+			hint = "check the network and the endpoint"
+		}
+		w.log.Error("the bucket cannot be used", slog.String("why", v.message), slog.String("hint", hint),
+			slog.String("next", "it is tried again, at least every "+longestWait.String()+", and at once on SIGHUP"))
+	})
+	w.log.Debug("it failed again", slog.Any("error", out.err), slog.Duration("next_try_in", wait))
 	h := *w.state.Load()
 	if h.failingSince.IsZero() {
 		h.failingSince = w.Now()
 	}
 	h.why = v.message
 	w.state.Store(&h)
-	if w.once {
-		clear(w.queue)
-		return
-	}
-	wait := w.retry.NextBackOff()
-	if v.code == exitDenied || v.code == exitUsage {
-		wait = 5 * time.Minute // keys do not change by themselves; SIGHUP tries at once
-	}
-	w.holdOff = w.Now().Add(wait)
-	w.log.Debug("trying again later", slog.Duration("in", wait))
 }
 
 // recovered ends a time of failures.
@@ -215,11 +318,11 @@ func (w *watchRun) recovered() {
 	if h.failingSince.IsZero() {
 		return
 	}
-	w.log.Info("it works again", slog.Duration("after", w.Now().Sub(h.failingSince).Round(time.Second)))
+	w.log.Info("it works again", slog.String("bucket", w.bucket()), slog.String("after", w.Now().Sub(h.failingSince).Round(time.Second).String()))
 	h.failingSince, h.why = time.Time{}, ""
 	w.state.Store(&h)
 	for key := range w.said {
-		if len(key) > 7 && key[:7] == "failed " {
+		if strings.HasPrefix(key, "failed ") {
 			delete(w.said, key)
 		}
 	}
@@ -236,50 +339,8 @@ func failureKind(err error) string {
 		return "damaged"
 	case exitDisk:
 		return "disk"
+	case exitUsage:
+		return "configuration"
 	}
 	return "other"
-}
-
-// folders are the names of what is in the cache folder.
-func (w *watchRun) folders() []string {
-	entries, err := os.ReadDir(w.cache.Dir())
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, e := range entries {
-		if repo, err := hub.ParseFolder(e.Name()); err == nil && repo.Folder() == e.Name() && e.IsDir() {
-			names = append(names, e.Name())
-		}
-	}
-	return names
-}
-
-// daemonLogger is the log of a program that runs for long.
-func (a *app) daemonLogger() *slog.Logger {
-	level := slog.LevelInfo
-	switch {
-	case a.verbose:
-		level = slog.LevelDebug
-	case a.quiet:
-		level = slog.LevelError
-	}
-	switch {
-	case a.events != nil:
-		return slog.New(slog.NewJSONHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
-	case ui.IsTerminal(a.Stderr):
-		_, noColor := a.Env("NO_COLOR")
-		return slog.New(tint.NewTextHandler(a.Stderr, &tint.Options{Level: level, NoColor: noColor, TimeFormat: time.TimeOnly}))
-	}
-	return slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
-}
-
-// watchSink logs what the engine reports, in detail only.
-type watchSink struct{ log *slog.Logger }
-
-// Event logs it.
-func (s watchSink) Event(e event.Event) {
-	if e.Kind == event.ItemDone || e.Kind == event.Retrying || e.Kind == event.Waiting {
-		s.log.Debug("event", slog.String("kind", e.Kind.String()), slog.String("item", e.Item), slog.String("repo", e.Repo), slog.String("text", e.Text), slog.Any("error", e.Err))
-	}
 }

@@ -34,7 +34,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestServe(t *testing.T) {
-	m := daemon.NewMetrics("test_", "1.2.3", func() daemon.Watched { return daemon.Watched{Folders: 7, Polling: true} })
+	m := daemon.NewMetrics("test_", "1.2.3", func() daemon.Watched { return daemon.Watched{Folders: 7, Polling: true, OK: true} })
 	m.PushedBytes.Add(42)
 	m.Failures.WithLabelValues("denied").Inc()
 	l, err := daemon.Listen(t.Context(), "127.0.0.1:0")
@@ -58,7 +58,7 @@ func TestServe(t *testing.T) {
 	url := "http://" + l.Addr().String()
 	status, text := get(t, url+"/metrics")
 	for _, want := range []string{
-		"test_pushed_bytes_total 42\n", `test_failures_total{kind="denied"} 1`, "test_watched_folders 7\n", "test_polling 1\n", `test_build_info{version="1.2.3"} 1`,
+		"test_pushed_bytes_total 42\n", `test_failures_total{kind="denied"} 1`, "test_folders_watched 7\n", "test_polling 1\n", "test_up 1\n", `test_build_info{version="1.2.3"} 1`,
 		"process_resident_memory_bytes",
 	} {
 		if status != http.StatusOK || !strings.Contains(text, want) {

@@ -15,6 +15,9 @@ import (
 
 const inUseBlob = scanRepo + "blobs/" + scanSHA
 
+// closeAll ends a Python program: its mappings keep descriptors of their own.
+const closeAll = "\nimport os; os.closerange(3, 256)"
+
 // holding starts a process that runs a Python program with the path as its argument, and waits until it has said that it is ready.
 func holding(t *testing.T, program, path string) *other {
 	t.Helper()
@@ -39,13 +42,13 @@ func TestOpenFiles(t *testing.T) {
 		place   string
 	}{
 		"open":                          {"import sys; f = open(sys.argv[1], 'rb')", inUseBlob},
-		"mapped, with the file closed":  {"import sys, mmap\nwith open(sys.argv[1], 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)", inUseBlob},
+		"mapped, with the file closed":  {"import sys, mmap\nwith open(sys.argv[1], 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)" + closeAll, inUseBlob},
 		"opened by a link":              {"import sys; f = open(sys.argv[1] + '/../../snapshots/" + scanCommit + "/model.bin', 'rb')", inUseBlob},
 		"open, and closed":              {"import sys; f = open(sys.argv[1], 'rb'); f.close()", ""},
 		"open, and removed":             {"import sys, os; f = open(sys.argv[1], 'rb'); os.unlink(sys.argv[1])", ""},
 		"open, and replaced":            {"import sys, os; f = open(sys.argv[1], 'rb'); os.unlink(sys.argv[1]); open(sys.argv[1], 'wb').close()", ""},
 		"open, and has another name":    {"import sys, os; f = open(sys.argv[1], 'rb'); os.rename(sys.argv[1], sys.argv[1] + '\\n2')", inUseBlob + "\n2"},
-		"mapped, by a name of two rows": {"import sys, os, mmap\nos.rename(sys.argv[1], sys.argv[1] + '\\n2')\nwith open(sys.argv[1] + '\\n2', 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)", inUseBlob + "\n2"},
+		"mapped, by a name of two rows": {"import sys, os, mmap\nos.rename(sys.argv[1], sys.argv[1] + '\\n2')\nwith open(sys.argv[1] + '\\n2', 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)" + closeAll, inUseBlob + "\n2"},
 		"named like a removed one":      {"import sys, os; os.rename(sys.argv[1], sys.argv[1] + ' (deleted)'); f = open(sys.argv[1] + ' (deleted)', 'rb')", inUseBlob + " (deleted)"},
 	} {
 		t.Run(name, func(t *testing.T) {

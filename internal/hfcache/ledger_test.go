@@ -232,10 +232,37 @@ func TestLedgerWrittenByMany(t *testing.T) {
 func TestLedgerThatIsLocked(t *testing.T) {
 	l, path := ownLedger(t)
 	hold(t, path+".lock")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := l.Record(ctx, uses{ledgerKey(1): ledgerTime(1)}, nil); !errors.Is(err, context.Canceled) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*lockPoll)
+	defer cancel()
+	if err := l.Record(ctx, uses{ledgerKey(1): ledgerTime(1)}, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 	wantUses(t, l, uses{})
+}
+
+// Reading takes no lock: whoever reads finds the old one or the new one.
+func TestLedgerReadWhileWritten(t *testing.T) {
+	l, path := ownLedger(t)
+	remember(t, l, uses{ledgerKey(1): ledgerTime(1)})
+	text := []byte(content(t, path))
+	dir, err := l.open()
+	finish(t, err)
+	defer dir.Close() //nolint:errcheck // what was written in it was checked
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for range 2000 {
+			err = errors.Join(err, replaceFile(dir, l.name, text, l.mode))
+		}
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			finish(t, err)
+			return
+		default:
+			wantUses(t, l, uses{ledgerKey(1): ledgerTime(1)})
+		}
+	}
 }

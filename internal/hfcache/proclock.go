@@ -50,10 +50,11 @@ func (*BusyError) Unwrap() error { return ErrBusy }
 const maxHolder = 4 << 10
 
 // LockProcess makes sure that one process at a time does what name says, "prune" or "watch", on the cache, whoever of its users and on whatever machine. It never
-// waits: if somebody else holds the lock, the error is a *[BusyError]. The lock ends with unlock, which must be called once, or with the process. The file stays.
+// waits: if somebody else holds the lock, the error wraps a *[BusyError]. The lock ends with unlock, which must be called once, or with the process. The file stays.
 // The error wraps [fs.ErrPermission] if this user may not write to the cache.
 //
-// Where the file system has no locks, .locks is a link, or the disk is too full for the lock's file, nobody is kept out.
+// Where the file system has no locks, the existence of a file is the lock, which does not end with a process that is killed on another machine. Machines that have locks
+// there do not see those of machines that have none. Where .locks is a link, or the disk is too full for the lock's file, nobody is kept out.
 func (c *Cache) LockProcess(name string, who Holder) (unlock func() error, _ error) {
 	return c.lockProcess(name, who, tryLock)
 }
@@ -111,7 +112,7 @@ func (c *Cache) tryProcess(name string, who Holder, try func(f *os.File, offset 
 		_ = f.Close() // only read from
 		return nil, busy
 	case err != nil:
-		return f.Close, nil // no locks here
+		return lockProcessSoftly(dir, name, f, who)
 	}
 	if !isAt(dir, file, f) {
 		return nil, errors.Join(fs.ErrNotExist, f.Close())

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode/utf8"
 )
 
@@ -56,6 +57,8 @@ type softLock struct {
 	// odd is the last file that made no sense, and oddFor how often in a row it was found unchanged.
 	odd    fs.FileInfo
 	oddFor int
+	// tried, if not zero, is the time of the only look there will be, at a lock that only this program takes. What makes no sense is then judged by its age.
+	tried time.Time
 }
 
 // try takes the lock. The error wraps [ErrBusy] if somebody has it.
@@ -121,7 +124,7 @@ func (s *softLock) takeAway() (gone bool, _ error) {
 	if err != nil {
 		return false, err
 	}
-	if len(text) == 0 {
+	if len(text) == 0 && s.tried.IsZero() {
 		return false, nil // all that filelock before 3.22 writes: held as long as it is there
 	}
 	if holder, ok := parseSoftHolder(text); ok {
@@ -133,6 +136,9 @@ func (s *softLock) takeAway() (gone bool, _ error) {
 
 // isOddForLong says whether a file that makes no sense has been like this for so long that it is not just being written.
 func (s *softLock) isOddForLong(info fs.FileInfo) bool {
+	if !s.tried.IsZero() {
+		return s.tried.Sub(info.ModTime()) > softProcessOdd
+	}
 	if s.odd == nil || !sameVersion(s.odd, info) {
 		s.odd, s.oddFor = info, 0
 	}

@@ -82,7 +82,8 @@ type Process struct {
 func (c *Cache) Survey(ctx context.Context, inv *Inventory) (*Survey, error) {
 	s := &surveyor{
 		cache: c, names: newNames(), out: &Survey{Changed: map[hub.Repo]map[hub.Commit]time.Time{}},
-		treeTemp:   regexp.MustCompile(`^tmp[0-9a-z_]+\.tmp$`), // huggingface_hub _tree_cache.py: the names of Python's tempfile
+		pythonTemp: regexp.MustCompile(`^tmp[0-9a-z_]{8}$`),      // Python's tempfile; people have names like it, but for the length
+		treeTemp:   regexp.MustCompile(`^tmp[0-9a-z_]{8}\.tmp$`), // huggingface_hub _tree_cache.py: likewise
 		markerTemp: regexp.MustCompile(`^` + regexp.QuoteMeta(sharedMarker) + `\.[0-9a-f]{8}\.tmp$`),
 	}
 	s.hubRoot()
@@ -107,10 +108,10 @@ func (c *Cache) Survey(ctx context.Context, inv *Inventory) (*Survey, error) {
 
 // surveyor is one call of Survey.
 type surveyor struct {
-	cache                *Cache
-	names                *names
-	out                  *Survey
-	treeTemp, markerTemp *regexp.Regexp
+	cache                            *Cache
+	names                            *names
+	out                              *Survey
+	pythonTemp, treeTemp, markerTemp *regexp.Regexp
 }
 
 // list lists a folder below the cache folder, following no link. One that cannot be read is empty.
@@ -176,7 +177,7 @@ func (s *surveyor) below(place string, depth int, newest *time.Time) (disk int64
 func (s *surveyor) stray(repo hub.Repo, at string, e fs.DirEntry) {
 	place := path.Join(at, e.Name())
 	switch {
-	case e.Type().IsRegular() && (s.names.oldRootTmp.MatchString(e.Name()) || at != "" && s.names.nameOfTmp.MatchString(e.Name())):
+	case e.Type().IsRegular() && (at == "" && s.pythonTemp.MatchString(e.Name()) || at != "" && s.names.nameOfTmp.MatchString(e.Name())):
 		s.leftover(LeftoverTemp, repo, place)
 	case e.IsDir() && s.names.oldRootTmp.MatchString(e.Name()):
 		inside, known := s.listed(place)

@@ -66,6 +66,9 @@ func TestSurveyLeftovers(t *testing.T) {
 		want    []Leftover
 	}{
 		{name: "a download of old", entries: map[string]string{"tmpab12_x9z": "x"}, want: temp("tmpab12_x9z")},
+		{name: "a file of somebody", entries: map[string]string{
+			"tmpfile_notes": "x", "tmpNOTES123": "x", "tmpnotes": "x", scanRepo + "tmpab12_x9z": "x", scanRepo + "tmpfile_notes": "x", scanRepo + "trees/tmpfile_notes.tmp": "x",
+		}},
 		{name: "a probe for links", entries: map[string]string{"tmpab12cd/dummy_file_src": "", "tmpab12cd/dummy_file_dst": "->dummy_file_src"}, want: temp("tmpab12cd")},
 		{name: "an empty probe", entries: map[string]string{"tmpab12cd/": ""}, want: temp("tmpab12cd")},
 		{name: "a folder of somebody", entries: map[string]string{"tmpmymodels/model.bin": "x", "tmpmymodels2/dummy_file_x/": ""}},
