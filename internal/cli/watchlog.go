@@ -30,12 +30,18 @@ func (a *app) daemonLogger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// saidOnce is what has been complained of, so that each complaint is made once. It is used by one goroutine.
+// saidOnce is what has been complained of, so that each complaint is made once, or once more after very many others. It is used by one goroutine.
 type saidOnce map[string]bool
+
+// mostSaid bounds what a watcher remembers that runs for months.
+const mostSaid = 10_000
 
 // say calls f unless it was called with this key before.
 func (s saidOnce) say(key string, f func()) {
 	if !s[key] {
+		if len(s) == mostSaid {
+			clear(s)
+		}
 		s[key] = true
 		f()
 	}

@@ -40,6 +40,7 @@ type watchRun struct {
 	held     string          // why
 	dirty    bool            // the cache may have grown since it was pruned last
 	pruneAt  time.Time       // not before
+	pruned   time.Time       // the last time
 	reloaded bool            // the configuration has to be read before the next work
 	gone     bool            // so has the terminal
 	failure  error           // what ends --once
@@ -69,6 +70,8 @@ const (
 	stopTime = 5 * time.Second
 	// pruneAgain is when a prune is tried again that another one kept out.
 	pruneAgain = time.Minute
+	// pruneEvery is how often the cache is pruned although nothing has changed: what was too new becomes old enough by itself.
+	pruneEvery = time.Hour
 )
 
 // newWatch opens all that a watcher needs.
@@ -220,6 +223,7 @@ func (w *watchRun) begin(ctx context.Context) *work {
 		w.say(fmt.Sprintf("%s; %s, trying again at %s", w.held, ui.Plural(len(w.queue.next), "repository")+" to look at", w.holdOff.Format(time.TimeOnly)))
 		return &work{}
 	}
+	w.dirty = w.dirty || w.prune && !w.once && now.Sub(w.pruned) >= pruneEvery
 	name, some := w.queue.take()
 	if !some && (!w.prune || !w.dirty || now.Before(w.pruneAt)) {
 		w.say(w.idle())
@@ -231,7 +235,7 @@ func (w *watchRun) begin(ctx context.Context) *work {
 		current.what = "looking at " + name
 		do = func() *watchOutcome { return w.pushOnce(ctx, name) }
 	} else {
-		w.dirty = false
+		w.dirty, w.pruned = false, now
 	}
 	w.sink.alive()
 	w.say(current.what)
@@ -266,6 +270,8 @@ func (w *watchRun) untilWake() time.Duration {
 	next := w.queue.pause(now, time.Hour)
 	if w.dirty && w.prune {
 		next = min(next, w.pruneAt.Sub(now))
+	} else if w.prune {
+		next = min(next, w.pruned.Add(pruneEvery).Sub(now))
 	}
 	// While work goes on or the bucket is left in peace, nothing that waits matters.
 	return max(next, w.holdOff.Sub(now), beat/100)

@@ -140,7 +140,7 @@ func (w *watchRun) count(out *watchOutcome) {
 	w.totals.bytes += r.Bytes
 	w.totals.manifests += r.Manifests
 	w.totals.refs += r.Refs
-	w.metrics.PushedBytes.Add(float64(r.Bytes))
+	w.metrics.PushedBytes.Add(float64(max(0, r.Bytes-r.Resumed)))
 	w.metrics.PushedBlobs.Add(float64(r.Blobs))
 	w.metrics.PushedRevisions.Add(float64(r.Manifests))
 	if out.pruned != nil {
@@ -170,7 +170,9 @@ func (w *watchRun) takePushed(out *watchOutcome) {
 		key := manifest.Key{Repo: out.repo, Commit: commit}
 		w.said.say("unfinished "+key.String(), func() {
 			w.log.Info("somebody is downloading it; it waits", slog.String("repo", out.repo.String()), slog.String("commit", string(commit)))
-			w.totals.unfinished = append(w.totals.unfinished, key)
+			if len(w.totals.unfinished) < mostSaid {
+				w.totals.unfinished = append(w.totals.unfinished, key)
+			}
 		})
 	}
 	switch {
@@ -210,7 +212,9 @@ func (w *watchRun) complain(f engine.Failure) {
 		w.metrics.Failures.WithLabelValues(failureKind(f.Err)).Inc()
 	}
 	w.said.say(f.String(), func() {
-		w.totals.failures = append(w.totals.failures, f)
+		if len(w.totals.failures) < mostSaid {
+			w.totals.failures = append(w.totals.failures, f)
+		}
 		if f.Harmless {
 			w.log.Info("left out", slog.String("what", f.String()))
 		} else {
