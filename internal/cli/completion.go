@@ -18,6 +18,9 @@ import (
 // completionPatience is how long a shell waits for the bucket before it offers nothing.
 const completionPatience = 2 * time.Second
 
+// completionGrace is how long after that it has to say what it found.
+const completionGrace = completionPatience / 4
+
 // completer is the type of cobra's completion functions.
 type completer = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective)
 
@@ -34,7 +37,7 @@ func (a *app) completions(root *cobra.Command) {
 				}
 				return a.offer(a.bucketRepos)(cmd, args, word)
 			}
-		case "list", "status", "init", "doctor", "pull-all", "watch", "demo", "version":
+		case "list", "status", "init", "doctor", "pull-all", "watch", "demo", "version", "man":
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
 		for flag, values := range map[string]completer{
@@ -42,29 +45,84 @@ func (a *app) completions(root *cobra.Command) {
 			"provider":  a.offer(providerNames),
 			"revision":  a.offer(a.bucketRefs),
 			"sort":      a.offer(func(context.Context, []string) []string { return []string{"accessed", "modified", "name", "size"} }),
-			"dir": func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-				return nil, cobra.ShellCompDirectiveFilterDirs
-			},
+			"dir":       offerFolders,
+			"folder":    offerFolders,
 		} {
 			if cmd.Flags().Lookup(flag) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(flag, values) // fails only for a flag that does not exist
 			}
 		}
 	}
+	_ = root.RegisterFlagCompletionFunc("cache-dir", offerFolders) // likewise
+	_ = root.RegisterFlagCompletionFunc("config", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+	})
+	_ = root.RegisterFlagCompletionFunc("remote", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"file:///", "s3://"}, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	})
+	strictCompletion(root)
+}
+
+// strictCompletion makes cobra's own command for the scripts refuse what it does not know, as every other command does: by itself it shows its help to
+// whoever misspells a shell, and ends well.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		cmd.Args = noSuchCommand
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		cmd.Long = strings.TrimSpace(cmd.Long) + "\n\nEXIT STATUS\n  0 printed; 2 no such shell."
+		cmd.Example = "  hf-cache-sync completion bash >~/.local/share/bash-completion/completions/hf-cache-sync"
+		wrapArgs(cmd)
+	}
+}
+
+func offerFolders(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
 // offer makes a completion of a list of words. Whatever goes wrong while it is made, the shell is offered nothing and hears nothing.
 func (a *app) offer(list func(ctx context.Context, args []string) []string) completer {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(commandContext(cmd), completionPatience)
-		defer cancel()
+		a.settle()
 		var fitting []string
-		for _, w := range list(ctx, args) {
+		for _, w := range patiently(commandContext(cmd), func(ctx context.Context) []string { return list(ctx, args) }) {
 			if strings.HasPrefix(w, word) && !slices.Contains(args, w) {
 				fitting = append(fitting, w)
 			}
 		}
 		return fitting, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// settle does again what was done before the flags of the command line to complete were known, and keeps everything from talking.
+func (a *app) settle() {
+	a.quiet, a.verbose, a.jsonEvents, a.events = true, false, false, nil
+	if file, _, err := a.findConfig(); err == nil && file != nil {
+		a.file = file
+	} else {
+		a.file = &config.File{}
+	}
+}
+
+// patiently returns what list has found when its context ends, or shortly after: a folder on a server that is gone answers to no context.
+func patiently(ctx context.Context, list func(ctx context.Context) []string) []string {
+	ctx, cancel := context.WithTimeout(ctx, completionPatience)
+	defer cancel()
+	found := make(chan []string, 1)
+	go func() { found <- list(ctx) }() // it may stay behind: the process ends soon
+	select {
+	case words := <-found:
+		return words
+	case <-ctx.Done():
+	}
+	select {
+	case words := <-found: // as far as it came
+		return words
+	case <-time.After(completionGrace):
+		return nil
 	}
 }
 
@@ -105,7 +163,7 @@ func (a *app) localRepos() []string {
 
 // bucketRepos are the repositories in the bucket, by the keys of its manifests alone.
 func (a *app) bucketRepos(ctx context.Context, _ []string) []string {
-	catalog, err := a.quietCatalog()
+	catalog, err := a.catalog(nil, nil)
 	if err != nil {
 		return nil
 	}
@@ -136,7 +194,7 @@ func (a *app) bucketRefs(ctx context.Context, args []string) []string {
 	if err != nil {
 		return nil
 	}
-	catalog, err := a.quietCatalog()
+	catalog, err := a.catalog(nil, nil)
 	if err != nil {
 		return nil
 	}
@@ -149,10 +207,4 @@ func (a *app) bucketRefs(ctx context.Context, args []string) []string {
 		names = append(names, string(ref.Name))
 	}
 	return names
-}
-
-// quietCatalog is the bucket for somebody who must not be told anything.
-func (a *app) quietCatalog() (*remote.Catalog, error) {
-	a.quiet = true
-	return a.catalog(nil, nil)
 }

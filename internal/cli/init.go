@@ -99,7 +99,10 @@ func (o *initOptions) check() error {
 }
 
 func (o *initOptions) noSuchProvider() error {
-	names := providerNames(nil, nil)
+	var names []string
+	for _, p := range config.Providers() {
+		names = append(names, p.Name)
+	}
 	hint := ""
 	if near, ok := suggest.Nearest(o.provider, names); ok {
 		hint = "did you mean --provider " + near + "?"
@@ -179,6 +182,9 @@ func vacant(path, shown string) error {
 func sensible(shown string, v config.Values) ([]byte, error) {
 	if strings.Contains(v.Bucket, "://") {
 		return nil, &usageError{errors.New("init: the bucket is a name, not a URL"), "what follows the name in s3://name/prefix is the --prefix"}
+	}
+	if strings.ContainsAny(v.Region, " \t/:@.") { // else it would be the endpoint, which it is a part of, that made no sense
+		return nil, usagef("init: %q is not the name of a region", v.Region)
 	}
 	text, err := config.Template(v)
 	if err != nil {

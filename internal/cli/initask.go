@@ -47,6 +47,8 @@ func (o *initOptions) askSecret(ctx context.Context, question string) (string, e
 	if err != nil {
 		return "", fmt.Errorf("init: reading the key: %w", err)
 	}
+	o.echo.Store(&restore)
+	defer o.echo.Store(nil)
 	_, _ = fmt.Fprintf(o.Stderr, "%s (not shown): ", question) // nobody to tell if it fails
 	secret, err := answered(ctx, func() (string, error) { return o.answer.ReadString('\n') })
 	// Before anything else is said: a second interrupt ends the process wherever it is.

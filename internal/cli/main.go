@@ -69,6 +69,9 @@ func Main(p Process) int {
 		go func() {
 			select {
 			case s := <-p.Signals:
+				if show := a.echo.Load(); show != nil {
+					_ = (*show)() // a second signal would leave a terminal that shows nothing
+				}
 				signal.Reset() // a second one ends the process at once: everything on disk can be resumed at any instant
 				a.stopping(s)  // first: the end may come sooner than the word
 				cancel(&interruptError{s})

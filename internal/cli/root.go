@@ -34,9 +34,10 @@ type app struct {
 	fileErr     error        // why it could not be read, for commands that go on without
 	fileWarning string       // that others can read the secret in it
 
-	events   *ui.JSONEvents              // what standard error gets instead of text; nil without --json-events
-	prepared atomic.Bool                 // the flags and events are as they stay
-	screen   atomic.Pointer[ui.Progress] // what may be drawing on standard error
+	events   *ui.JSONEvents               // what standard error gets instead of text; nil without --json-events
+	prepared atomic.Bool                  // the flags and events are as they stay
+	screen   atomic.Pointer[ui.Progress]  // what may be drawing on standard error
+	echo     atomic.Pointer[func() error] // shows again what is typed, while that is hidden
 
 	termsNoted map[hub.Repo]bool // after a pull
 }
