@@ -321,7 +321,5 @@ func (w *watchRun) hungUp() {
 		w.gone = true
 		return
 	}
-	w.reloaded, w.holdOff, w.pruneAt = true, time.Time{}, time.Time{}
-	w.retry.Reset()
-	w.queue.hurry()
+	w.reloaded = true // once the work in hand is done, whose failure would count else
 }

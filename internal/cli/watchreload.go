@@ -5,14 +5,17 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
-// reload reads the configuration file again. A wrong one changes nothing.
+// reload reads the configuration file again, and has all be tried again that waits. A wrong file changes nothing.
 func (w *watchRun) reload() {
-	w.reloaded = false
+	w.reloaded, w.holdOff, w.pruneAt = false, time.Time{}, time.Time{}
+	w.retry.Reset()
+	w.queue.hurry()
 	w.notify.Reloading()
 	defer w.notify.Ready()
 	before, rules, filter := w.settings(), w.pruneRules, w.filter
