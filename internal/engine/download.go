@@ -21,18 +21,19 @@ const tries = 2
 
 // downloadSmall streams a blob through its digest into a staged file, and leaves that to be published with others.
 func (r *pullRun) downloadSmall(ctx context.Context, f manifest.File) error {
-	var err error
-	for range tries {
-		var staged *hfcache.Staged
-		if staged, err = r.stageSmall(ctx, f); err == nil {
+	for try := 1; ; try++ {
+		staged, err := r.stageSmall(ctx, f)
+		switch {
+		case err == nil:
 			r.groups.add(pending{staged, f.Size, func(ctx context.Context, err error) error { return r.moved(ctx, f, err) }})
 			return nil
-		}
-		if !isMismatch(err) {
-			break
+		case isMismatch(err) && try < tries:
+		case r.turn(ctx, f, err):
+			try = 0
+		default:
+			return r.finish(ctx, f, err)
 		}
 	}
-	return r.finish(ctx, f, err)
 }
 
 func (r *pullRun) stageSmall(ctx context.Context, f manifest.File) (*hfcache.Staged, error) {
@@ -50,7 +51,7 @@ func (r *pullRun) stageSmall(ctx context.Context, f manifest.File) (*hfcache.Sta
 	}
 	if err := v.Verify(); err != nil {
 		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: -f.Size})
-		return nil, errors.Join(&DamagedError{manifest.BlobKey(f.Blob), err}, staged.Discard())
+		return nil, errors.Join(r.damaged(f, err), staged.Discard())
 	}
 	return staged, nil
 }
@@ -66,21 +67,17 @@ func (r *pullRun) copyRange(ctx context.Context, f manifest.File, rng store.Rang
 		return err
 	}
 	defer r.shared().release()
-	key := manifest.BlobKey(f.Blob)
-	body, info, err := r.store().Get(ctx, key, rng)
-	if errors.Is(err, store.ErrBadRange) {
-		return &DamagedError{key, fmt.Errorf("it is shorter than the %d bytes that were announced", f.Size)}
-	}
+	body, size, err := r.open(ctx, f, rng)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if closeErr := body.Close(); err == nil && closeErr != nil {
-			err = fmt.Errorf("%s: %w", key, closeErr)
+			err = fmt.Errorf("%s: %w", r.place(f), closeErr)
 		}
 	}()
-	if info.Size != f.Size {
-		return &DamagedError{key, &hub.MismatchError{ID: f.Blob, WantSize: f.Size, GotSize: info.Size}}
+	if size != f.Size {
+		return r.damaged(f, &hub.MismatchError{ID: f.Blob, WantSize: f.Size, GotSize: size})
 	}
 	buf := r.shared().buffer()
 	defer r.shared().giveBack(buf)
@@ -98,7 +95,7 @@ func (r *pullRun) copyRange(ctx context.Context, f manifest.File, rng store.Rang
 				err = io.ErrUnexpectedEOF
 			}
 			r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: -done})
-			return &store.Error{Op: "get", Key: key, Kind: store.ErrUnavailable, Err: err}
+			return &store.Error{Op: "get", Key: r.place(f), Kind: store.ErrUnavailable, Err: err}
 		}
 	}
 	return nil
@@ -129,17 +126,27 @@ func (r *pullRun) fetchLarge(ctx context.Context, f manifest.File) error {
 	if err != nil {
 		return err
 	}
-	for range tries {
-		if err = r.tryLarge(ctx, f, staged); !isMismatch(err) {
+	for try := 1; ; try++ {
+		err = r.tryLarge(ctx, f, staged)
+		again := isMismatch(err) && try < tries
+		if !again && err != nil && r.turn(ctx, f, err) {
+			again, try = true, 0 // what arrived from the bucket stays; the digest over all of it will tell
+		}
+		if !isMismatch(err) && !again {
 			break
 		}
-		if resetErr := staged.Reset(); resetErr != nil {
-			return errors.Join(err, resetErr, staged.Close())
+		if isMismatch(err) {
+			if resetErr := staged.Reset(); resetErr != nil {
+				return errors.Join(err, resetErr, staged.Close())
+			}
+		}
+		if !again {
+			break
 		}
 	}
 	switch {
 	case isMismatch(err):
-		return errors.Join(&DamagedError{manifest.BlobKey(f.Blob), err}, staged.Discard())
+		return errors.Join(r.damaged(f, err), staged.Discard())
 	case err != nil:
 		return errors.Join(err, staged.Close()) // what is there stays for the next run
 	}

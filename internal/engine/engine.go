@@ -22,8 +22,10 @@ import (
 type Engine struct {
 	Cache   *hfcache.Cache
 	Catalog *remote.Catalog
-	Events  event.Sink // nil means nobody watches
-	Options Options
+	// Upstream, if it is not nil, is asked for what the bucket lacks or cannot give.
+	Upstream Upstream
+	Events   event.Sink // nil means nobody watches
+	Options  Options
 
 	once sync.Once
 	pool *pool
@@ -99,14 +101,17 @@ func (f Failure) String() string {
 
 // Result sums up a finished operation.
 type Result struct {
-	Blobs     int   // moved
-	Bytes     int64 // moved, of these blobs
-	Reused    int   // blobs taken from another repository of the cache
-	Resumed   int64 // bytes that an earlier run had moved already
-	Manifests int   // written
-	Refs      int   // written
-	Linked    int   // files that were not in the snapshot before
-	Failures  []Failure
+	Blobs   int   // moved
+	Bytes   int64 // moved, of these blobs
+	Reused  int   // blobs taken from another repository of the cache
+	Resumed int64 // bytes that an earlier run had moved already
+	// UpstreamBlobs and UpstreamBytes, of Blobs and Bytes, came from the Hub.
+	UpstreamBlobs int
+	UpstreamBytes int64
+	Manifests     int // written
+	Refs          int // written
+	Linked        int // files that were not in the snapshot before
+	Failures      []Failure
 }
 
 // Failed says whether anything is wrong with the result.
@@ -122,15 +127,15 @@ func (r *Result) Failed() bool {
 // ErrChanged says that a file of the cache changed or vanished while it was read.
 var ErrChanged = errors.New("it changed while it was being read; the next push takes it")
 
-// DamagedError reports bytes in the bucket that are not what their key says.
+// DamagedError reports bytes that are not what they should be.
 type DamagedError struct {
-	ObjectKey string
-	Err       error // usually a *hub.MismatchError
+	Place string // an object in the bucket, or a file on the Hub
+	Err   error  // usually a *hub.MismatchError
 }
 
-// Error names the object.
+// Error names the place.
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%s in the bucket is damaged: %v", e.ObjectKey, e.Err)
+	return fmt.Sprintf("%s is damaged: %v", e.Place, e.Err)
 }
 
 // Unwrap gives the mismatch.

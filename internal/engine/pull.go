@@ -95,11 +95,11 @@ func (e *Engine) Resolve(ctx context.Context, repo hub.Repo, revision string) (*
 func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string, policy plan.PullPolicy) (*plan.Pull, error) {
 	defer e.phase("")
 	e.phase("asking the bucket for " + repo.String())
-	entry, asked, err := e.Resolve(ctx, repo, revision)
+	t, err := e.find(ctx, repo, revision, policy)
 	if err != nil {
 		return nil, err
 	}
-	refs, err := e.refsTo(ctx, repo, entry.Commit, asked)
+	refs, err := e.refsTo(ctx, repo, t)
 	if err != nil {
 		return nil, err
 	}
@@ -112,18 +112,24 @@ func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string
 		}
 		local = inv.Repo(repo)
 	}
-	return plan.NewPull(entry.Manifest, refs, local, policy), nil
+	p := plan.NewPull(t.manifest, refs, local, policy)
+	p.Upstream = t.upstream
+	return p, nil
 }
 
 // refsTo are the refs that the snapshot is to be found by: the one that was asked for, and every other of the bucket that names the commit. A snapshot without
 // any would be the first that "hf cache prune" deletes.
-func (e *Engine) refsTo(ctx context.Context, repo hub.Repo, commit hub.Commit, asked *remote.Ref) ([]remote.Ref, error) {
-	all, broken, err := e.Catalog.Refs(ctx, repo)
-	if err != nil && (ctx.Err() != nil || !errors.Is(err, store.ErrDenied)) {
-		return nil, err
-	}
-	for _, err := range broken {
-		e.emit(event.Event{Kind: event.Note, Repo: repo.String(), Text: "a ref in the bucket is left out: " + err.Error()})
+func (e *Engine) refsTo(ctx context.Context, repo hub.Repo, t *target) ([]remote.Ref, error) {
+	asked, commit := t.asked, t.manifest.Commit
+	var all []remote.Ref
+	if !t.alone {
+		var broken []error
+		var err error
+		all, broken, err = e.Catalog.Refs(ctx, repo)
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, store.ErrDenied)) {
+			return nil, err
+		}
+		e.noteBroken(repo, broken)
 	}
 	var refs []remote.Ref
 	if asked != nil {
@@ -135,6 +141,12 @@ func (e *Engine) refsTo(ctx context.Context, repo hub.Repo, commit hub.Commit, a
 		}
 	}
 	return refs, nil
+}
+
+func (e *Engine) noteBroken(repo hub.Repo, broken []error) {
+	for _, err := range broken {
+		e.emit(event.Event{Kind: event.Note, Repo: repo.String(), Text: "a ref in the bucket is left out: " + err.Error()})
+	}
 }
 
 // Pull carries a plan out. The error is for what ends the whole pull; the result is valid up to there even then.
@@ -159,7 +171,7 @@ func (e *Engine) Pull(ctx context.Context, p *plan.Pull) (result *Result, err er
 			err = closeErr
 		}
 	}()
-	run := &pullRun{Engine: e, dir: dir, plan: p, result: result, failed: map[hub.BlobID]error{}}
+	run := &pullRun{Engine: e, dir: dir, plan: p, result: result, failed: map[hub.BlobID]error{}, turned: map[hub.BlobID]bool{}}
 	e.emit(event.Event{Kind: event.TransferStarted, Items: len(p.Blobs), Bytes: p.Bytes()})
 	defer e.emit(event.Event{Kind: event.TransferDone})
 	if err := run.fetch(ctx); err != nil {
@@ -179,6 +191,8 @@ type pullRun struct {
 	mu     sync.Mutex // guards what follows
 	result *Result
 	failed map[hub.BlobID]error
+	turned map[hub.BlobID]bool // blobs that the bucket could not give, so that they come from the Hub
+	down   bool                // the bucket does not answer, so that everything does
 }
 
 func (r *pullRun) count(change func(*Result)) {
@@ -264,7 +278,15 @@ func (r *pullRun) finish(ctx context.Context, f manifest.File, err error) error 
 // moved is finish for a blob that was downloaded.
 func (r *pullRun) moved(ctx context.Context, f manifest.File, err error) error {
 	if err == nil {
-		r.count(func(res *Result) { res.Blobs++; res.Bytes += f.Size })
+		upstream := r.isUpstream(f)
+		r.count(func(res *Result) {
+			res.Blobs++
+			res.Bytes += f.Size
+			if upstream {
+				res.UpstreamBlobs++
+				res.UpstreamBytes += f.Size
+			}
+		})
 	}
 	return r.finish(ctx, f, err)
 }

@@ -15,17 +15,20 @@ import (
 type PullPolicy struct {
 	Files     Filter // which files of the commit
 	ForceRefs bool   // move local refs even if they were learned later
+	// Refresh asks the Hub for the commit that a branch names now, instead of the bucket.
+	Refresh bool
 }
 
 // Pull is what has to be done so that the cache has a revision of the bucket.
 type Pull struct {
 	Manifest *manifest.Manifest
-	Files    []manifest.File   // to be linked: what the filter lets through
-	Blobs    []manifest.File   // to be fetched, each blob once; Path is the first that needs it
-	Refs     []PullRef         // to be written at the end
-	KeptRefs []PullRef         // local refs that were learned later, as they are here
-	Filtered int               // files that the filter keeps out
-	Local    *hfcache.Revision // what is here already, or nil
+	Files    []manifest.File     // to be linked: what the filter lets through
+	Blobs    []manifest.File     // to be fetched, each blob once; Path is the first that needs it
+	Refs     []PullRef           // to be written at the end
+	KeptRefs []PullRef           // local refs that were learned later, as they are here
+	Filtered int                 // files that the filter keeps out
+	Local    *hfcache.Revision   // what is here already, or nil
+	Upstream map[hub.BlobID]bool // blobs that the bucket does not have, as far as its manifest tells
 }
 
 // PullRef is a ref as it will be written.
