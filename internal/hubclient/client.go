@@ -1,0 +1,299 @@
+package hubclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Client talks to one Hub. Set the fields before the first call; all methods may be called concurrently.
+type Client struct {
+	Endpoint  string            // such as "https://huggingface.co", without a slash at the end
+	Token     string            // empty for none
+	Agent     string            // the User-Agent
+	Offline   bool              // refuse everything with ErrOffline
+	Transport http.RoundTripper // nil means one of NewTransport
+
+	// Waiting, if it is not nil, is told before a wait, and why. It must be quick.
+	Waiting func(d time.Duration, why error)
+
+	once  sync.Once
+	http  *http.Client
+	mu    sync.Mutex // guards links
+	links map[string]*url.URL
+}
+
+const (
+	maxRedirects = 10
+	maxTries     = 6
+	// longestWait is the Hub's window for rate limits; nobody waits longer.
+	longestWait = 5*time.Minute + time.Second
+	// headerTime is how long an answer may take to begin.
+	headerTime = time.Minute
+)
+
+// NewTransport makes a transport that leaves bodies as they are: the Hub compresses small files if it is let, and then lengths and digests do not fit.
+func NewTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // it is one, by its documentation
+	t.DisableCompression = true
+	t.ResponseHeaderTimeout = headerTime
+	t.MaxIdleConnsPerHost = 64
+	return t
+}
+
+func (c *Client) client() *http.Client {
+	c.once.Do(func() {
+		transport := c.Transport
+		if transport == nil {
+			transport = NewTransport()
+		}
+		c.links = map[string]*url.URL{}
+		c.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	})
+	return c.http
+}
+
+// request is what is wanted.
+type request struct {
+	op   string // for people
+	url  string
+	from int64 // Range; 0 to 0 is everything
+	to   int64 // inclusive
+	part bool
+	// link is the name under which a foreign address is kept once the endpoint has given one; empty for requests to the endpoint itself.
+	link string
+}
+
+// get carries a request out, with retries. The caller closes the body of the answer, whose status is 200 or 206.
+func (c *Client) get(ctx context.Context, r request) (*http.Response, error) {
+	if c.Offline {
+		return nil, &Error{Op: r.op, Kind: ErrOffline}
+	}
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = time.Second/2, 16*time.Second
+	for try := 1; ; try++ {
+		resp, err := c.walk(ctx, r)
+		if err == nil {
+			return resp, nil
+		}
+		failure, ok := errors.AsType[*Error](err)
+		if ctx.Err() != nil || !ok || (!errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrRateLimited)) || try == maxTries {
+			return nil, err
+		}
+		d := wait.NextBackOff()
+		if failure.Wait > 0 {
+			d = failure.Wait
+		}
+		if d > longestWait {
+			return nil, err
+		}
+		if c.Waiting != nil {
+			c.Waiting(d, err)
+		}
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// walk makes a request and follows redirects.
+func (c *Client) walk(ctx context.Context, r request) (*http.Response, error) {
+	endpoint, err := url.Parse(c.Endpoint)
+	if err != nil {
+		return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("the endpoint is no URL")}
+	}
+	start, err := url.Parse(r.url)
+	if err != nil {
+		return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("its address is no URL")}
+	}
+	at := start
+	if kept := c.kept(r.link); kept != nil {
+		at = kept
+	}
+	for range maxRedirects {
+		own := sameOrigin(at, endpoint)
+		resp, err := c.once1(ctx, at, own, r)
+		if err != nil {
+			return nil, err
+		}
+		status := resp.StatusCode
+		switch {
+		case status == http.StatusOK || status == http.StatusPartialContent:
+			if !own && r.link != "" {
+				c.keep(r.link, at)
+			}
+			return resp, nil
+		case status >= 300 && status < 400 && status != http.StatusNotModified:
+			location, err := resp.Location()
+			drain(resp)
+			if err != nil || (location.Scheme != "https" && location.Scheme != "http") || (endpoint.Scheme == "https" && location.Scheme != "https") {
+				return nil, &Error{Op: r.op, Status: status, Kind: ErrInvalid, Err: errors.New("it redirects to nowhere that can be followed")}
+			}
+			at = location
+		case !own && at != start && c.drop(r.link):
+			// A link that has expired: the endpoint gives another.
+			drain(resp)
+			at = start
+		default:
+			return nil, c.failure(r, resp, own)
+		}
+	}
+	return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("it redirects again and again")}
+}
+
+// sameOrigin says whether two addresses have the same scheme, host and port.
+func sameOrigin(a, b *url.URL) bool {
+	port := func(u *url.URL) string {
+		if p := u.Port(); p != "" {
+			return p
+		}
+		return map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+// once1 makes a single request.
+func (c *Client) once1(ctx context.Context, at *url.URL, own bool, r request) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), http.NoBody)
+	if err != nil {
+		return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("its address is no URL")}
+	}
+	req.Header.Set("User-Agent", c.Agent)
+	req.Header.Set("Accept-Encoding", "identity")
+	if r.part {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.from, r.to))
+	}
+	if own && c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	resp, err := c.client().Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, &Error{Op: r.op, Kind: ErrUnavailable, Err: plain(err)}
+	}
+	return resp, nil
+}
+
+// plain is an error of the network without the address, which may be as good as a key.
+func plain(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op
+	}
+	return err
+}
+
+// failure is the error that an answer means.
+func (c *Client) failure(r request, resp *http.Response, own bool) error {
+	defer drain(resp)
+	e := &Error{Op: r.op, Status: resp.StatusCode, RequestID: clip(resp.Header.Get("X-Request-Id")), Wait: waitOf(resp.Header, time.Now())}
+	if own {
+		e.Kind = kindOf(resp)
+	} else if resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusTooManyRequests {
+		e.Kind = ErrUnavailable
+	}
+	if message := clip(resp.Header.Get("X-Error-Message")); message != "" {
+		e.Err = errors.New(message)
+	}
+	return e
+}
+
+// clip makes what a server says fit for a message.
+func clip(text string) string {
+	const most = 200
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, text)
+	return text[:min(most, len(text))]
+}
+
+// waitOf is how long a server asks to wait: Retry-After in seconds or as a date (RFC 9110 10.2.3), or the time to the end of a used-up RateLimit window
+// (the Hub's rate limits documentation).
+func waitOf(h http.Header, now time.Time) time.Duration {
+	if text := h.Get("Retry-After"); text != "" {
+		if n, err := strconv.Atoi(text); err == nil && n >= 0 {
+			return time.Duration(min(n, 1<<20)) * time.Second
+		}
+		if at, err := http.ParseTime(text); err == nil {
+			return max(0, at.Sub(now))
+		}
+	}
+	limit := h.Get("RateLimit")
+	if limit == "" {
+		return 0
+	}
+	left, reset := -1, -1
+	for _, part := range strings.Split(limit, ";")[1:] {
+		key, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 {
+			continue
+		}
+		switch key {
+		case "r":
+			left = n
+		case "t":
+			reset = n
+		}
+	}
+	if left != 0 || reset < 0 {
+		return 0
+	}
+	return time.Duration(min(reset, 1<<20)+1) * time.Second
+}
+
+// drain reads the rest of a short answer, so that its connection can be used again.
+func drain(resp *http.Response) {
+	const little = 64 << 10
+	_, _ = io.CopyN(io.Discard, resp.Body, little) // the status is all that counts
+	_ = resp.Body.Close()
+}
+
+// maxLinks bounds the links that are kept.
+const maxLinks = 4096
+
+func (c *Client) kept(name string) *url.URL {
+	c.client()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.links[name]
+}
+
+func (c *Client) keep(name string, at *url.URL) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.links) >= maxLinks {
+		clear(c.links)
+	}
+	c.links[name] = at
+}
+
+// drop forgets a link and says whether there was one.
+func (c *Client) drop(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, had := c.links[name]
+	delete(c.links, name)
+	return had
+}
