@@ -12,6 +12,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hubclient"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
@@ -117,6 +118,14 @@ func explanations() []explanation {
 		{isType[*hfcache.BusyError], exitBusy, "wait until it has finished, or stop it"},
 		{isType[*engine.AmbiguousError], exitNotFound, "give more digits of the commit"},
 		{isType[*engine.CollisionError], exitSome, "put the cache on a file system that tells upper and lower case apart, or pull fewer files with --include"},
+		{is(hubclient.ErrGated), exitDenied, "accept the terms on the repository's page on the Hub, and give a token of that account: HF_TOKEN, or hf auth login"},
+		{is(hubclient.ErrBadToken), exitDenied, "check HF_TOKEN, or log in again: hf auth login"},
+		{is(hubclient.ErrDisabled), exitNotFound, ""},
+		{is(hubclient.ErrOffline), exitUnreachable, "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE, or pull without --fallback"},
+		{is(hubclient.ErrRateLimited), exitUnreachable, "wait some minutes, or give a token (HF_TOKEN): the Hub allows more to those that it knows"},
+		{is(hubclient.ErrRepoNotFound, hubclient.ErrRevisionNotFound, hubclient.ErrEntryNotFound), exitNotFound, "check the name; a private repository needs a token: HF_TOKEN, or hf auth login"},
+		{is(hubclient.ErrUnavailable), exitUnreachable, "check the network and HF_ENDPOINT, then run the same command again; it carries on where it stopped"},
+		{is(hubclient.ErrInvalid), exitUnexpected, "check HF_ENDPOINT: what answers there is no Hub that makes sense"},
 		{is(remote.ErrNotFound), exitNotFound, "hf-cache-sync list --remote shows what the bucket has"},
 		{isType[*remote.WrongBodyError], exitDamaged, "another repository was pushed under the same key by the Python tool; push this one again with hf-cache-sync"},
 		{is(store.ErrNotObject), exitUsage, "the bucket's folder holds a link or a special file where an object should be; look at it and remove it"},

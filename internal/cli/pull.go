@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,6 +24,7 @@ type pullOptions struct {
 	include, exclude []string
 	forceRefs        bool
 	requireComplete  bool
+	hub              hubOptions
 
 	repo   hub.Repo
 	policy plan.PullPolicy
@@ -41,12 +43,18 @@ The revision is a branch, a tag, "refs/pr/1", a full commit or the beginning of 
 It ends by saying whether the snapshot is whole: "offline: ready", "partial (3 of 12 files)" or, where the
 machine that pushed had no listing of the commit, "unknown (no file listing)".
 
+With --fallback hf-hub what the bucket lacks comes from the Hub: a repository or a revision, missing and damaged
+blobs, the rest of a revision that was pushed in part, and everything if the bucket cannot be reached. Wrong
+credentials for the bucket stay an error. With --backfill the bucket gets what came from the Hub, so that the next
+machine finds it there. --refresh asks the Hub for the commit first, and so follows a branch that moves.
+
 EXIT STATUS
   0 done; 3 some files could not be written, or --require-complete is not met; 5 not in the bucket;
   6 a blob in the bucket is damaged; 4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.`,
 		Example: `  hf-cache-sync pull org/name
   hf-cache-sync pull datasets/org/name -r v1.0
-  hf-cache-sync pull org/name --include '*.safetensors' --include '*.json'`,
+  hf-cache-sync pull org/name --include '*.safetensors' --include '*.json'
+  hf-cache-sync pull org/name --fallback hf-hub --backfill`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args[0]); err != nil {
@@ -63,6 +71,7 @@ EXIT STATUS
 	flags.StringArrayVar(&o.include, "include", nil, "only files that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no files that match this glob (may be repeated)")
 	flags.BoolVar(&o.forceRefs, "force-refs", false, "move local refs even if they were learned later than the bucket's")
+	o.hub.flags(cmd)
 	flags.BoolVar(&o.requireComplete, "require-complete", false, "fail unless the snapshot is known to be whole")
 	return cmd
 }
@@ -83,8 +92,8 @@ func (o *pullOptions) check(arg string) error {
 	}
 	o.repo = repo
 	files, err := parseFilter(o.include, o.exclude)
-	o.policy = plan.PullPolicy{Files: files, ForceRefs: o.forceRefs}
-	return err
+	o.policy = plan.PullPolicy{Files: files, ForceRefs: o.forceRefs, Refresh: o.hub.refresh}
+	return errors.Join(err, o.hub.check(o.app))
 }
 
 func (o *pullOptions) run(ctx context.Context) (err error) {
@@ -97,6 +106,9 @@ func (o *pullOptions) run(ctx context.Context) (err error) {
 			err = closeErr
 		}
 	}()
+	if err := o.hub.attach(o.app, s); err != nil {
+		return err
+	}
 	report, err := o.pull(ctx, s)
 	s.progress.Close()
 	if err != nil {
@@ -120,7 +132,7 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 		return nil, err
 	}
 	planned := s.requests().Minus(before).Plus(p.Requests())
-	result := &engine.Result{}
+	result, backfilled := &engine.Result{}, &engine.Result{}
 	if !o.dryRun {
 		if result, err = s.Pull(ctx, p); err != nil {
 			o.sayFailures(result.Failures)
@@ -130,9 +142,13 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 			return nil, fmt.Errorf("pull %s: %w", p.Manifest.Key(), err)
 		}
 		o.noteTerms(ctx, s.Cache, p.Manifest)
+		if backfilled, err = o.hub.backfill(ctx, o.app, s, p, result); err != nil {
+			return nil, err
+		}
 		o.recordUse(ctx, s.Cache, p.Manifest.Key())
 	}
 	report := newPullReport(p, result, o.dryRun)
+	report.BackfilledBlobs, report.BackfilledBytes = backfilled.Blobs, backfilled.Bytes
 	report.planned, report.elapsed = planned, watch.elapsed()
 	report.PlannedRequests, report.Requests = requestsJSON(planned), requestsJSON(s.requests().Minus(before))
 	report.ElapsedSeconds = seconds(report.elapsed)
@@ -155,6 +171,10 @@ type pullReport struct {
 	DownloadedBytes int64        `json:"downloaded_bytes"`
 	ResumedBytes    int64        `json:"resumed_bytes"`
 	ReusedBlobs     int          `json:"reused_blobs"`
+	HubBlobs        int          `json:"hub_blobs"` // of those that were downloaded
+	HubBytes        int64        `json:"hub_bytes"`
+	BackfilledBlobs int          `json:"backfilled_blobs"` // uploaded to the bucket
+	BackfilledBytes int64        `json:"backfilled_bytes"`
 	LinkedFiles     int          `json:"linked_files"`
 	Refs            []string     `json:"refs"`
 	KeptRefs        []string     `json:"kept_refs"`
@@ -176,6 +196,7 @@ func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport
 		DryRun: dryRun, Repo: p.Manifest.Repo.Name, RepoType: p.Manifest.Repo.Type.String(), Commit: string(p.Manifest.Commit),
 		Files: len(p.Files), FilteredFiles: p.Filtered, PlannedBlobs: len(p.Blobs), PlannedBytes: p.Bytes(),
 		DownloadedBlobs: result.Blobs, DownloadedBytes: result.Bytes, ResumedBytes: result.Resumed, ReusedBlobs: result.Reused,
+		HubBlobs: result.UpstreamBlobs, HubBytes: result.UpstreamBytes,
 		LinkedFiles: result.Linked, Refs: []string{}, KeptRefs: []string{}, Failed: failureItems(result.Failures, false),
 		key: p.Manifest.Key(), failures: result.Failures, completed: p.Completeness(),
 	}
@@ -217,6 +238,12 @@ func (o *pullOptions) say(r *pullReport) error {
 		detail = blobs(r.DownloadedBlobs, r.DownloadedBytes) + " downloaded " + pace(r.elapsed, r.DownloadedBytes-r.ResumedBytes)
 		if r.ResumedBytes > 0 {
 			detail += ", " + ui.Size(r.ResumedBytes) + " of it by an earlier pull"
+		}
+		if r.HubBlobs > 0 {
+			detail += ", " + blobs(r.HubBlobs, r.HubBytes) + " from the Hub"
+		}
+		if r.BackfilledBlobs > 0 {
+			detail += ", " + blobs(r.BackfilledBlobs, r.BackfilledBytes) + " pushed to the bucket"
 		}
 		if r.ReusedBlobs > 0 {
 			detail += ", " + ui.Plural(r.ReusedBlobs, "blob") + " taken from other repositories here"

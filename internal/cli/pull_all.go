@@ -26,6 +26,7 @@ type pullAllOptions struct {
 	allRefs          bool
 	forceRefs        bool
 	filter           plan.Filter
+	hub              hubOptions
 }
 
 func (a *app) pullAllCommand() *cobra.Command {
@@ -56,6 +57,7 @@ EXIT STATUS
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
 	flags.BoolVar(&o.allRefs, "all-refs", false, "the commits of all refs, not only main")
 	flags.BoolVar(&o.forceRefs, "force-refs", false, "move local refs even if they were learned later than the bucket's")
+	o.hub.fallbackFlag(cmd)
 	return cmd
 }
 
@@ -68,7 +70,7 @@ func (o *pullAllOptions) check() error {
 	}
 	var err error
 	o.filter, err = parseFilter(o.include, o.exclude)
-	return err
+	return errors.Join(err, o.hub.check(o.app))
 }
 
 func (o *pullAllOptions) run(ctx context.Context) (err error) {
@@ -81,6 +83,9 @@ func (o *pullAllOptions) run(ctx context.Context) (err error) {
 			err = closeErr
 		}
 	}()
+	if err := o.hub.attach(o.app, s); err != nil {
+		return err
+	}
 	watch := newStopwatch(o.Now)
 	s.phase("asking the bucket for its refs")
 	targets, failed, err := o.targets(ctx, s.Catalog)
@@ -91,7 +96,7 @@ func (o *pullAllOptions) run(ctx context.Context) (err error) {
 	for _, key := range targets {
 		one := &pullOptions{
 			app: o.app, repo: key.Repo, revision: string(key.Commit), dryRun: o.dryRun,
-			policy: plan.PullPolicy{ForceRefs: o.forceRefs},
+			policy: plan.PullPolicy{ForceRefs: o.forceRefs}, hub: o.hub,
 		}
 		report, err := one.pull(ctx, s)
 		if err == nil && !o.json {

@@ -92,7 +92,7 @@ func known() map[string]kind {
 	return map[string]kind{
 		"storage.url": text, "storage.endpoint": text, "storage.bucket": text, "storage.region": text,
 		"storage.access_key": text, "storage.secret_key": text, "storage.checksum": choice, "storage.conditional_writes": choice,
-		"cache.max_local_gb": size, "cache.sync_xet": truth, "cache.hf_cache_dir": text, "cache.keep": globs,
+		"cache.max_local_gb": size, "cache.sync_xet": truth, "cache.hf_cache_dir": text, "cache.keep": globs, "cache.fallback": choice, "cache.backfill": truth,
 		"team.prefix": text, "team.allow_gated": truth,
 		"push.include": globs, "push.exclude": globs,
 	}
@@ -100,8 +100,11 @@ func known() map[string]kind {
 
 // choices are the words that a setting may be; the first is the default.
 func choices(key string) []string {
-	if key == "storage.checksum" {
+	switch key {
+	case "storage.checksum":
 		return []string{"off", "sha256"}
+	case "cache.fallback":
+		return []string{"none", "hf-hub"}
 	}
 	return []string{"auto", "on", "off"}
 }
@@ -339,6 +342,20 @@ func (f *File) MaxLocal() (size int64, origin Origin) {
 
 // Keep are the globs of repositories that prune leaves alone (cache.keep).
 func (f *File) Keep() []string { return f.list("cache.keep") }
+
+// Fallback is where a pull takes what the bucket lacks: "hf-hub", or "none" (cache.fallback).
+func (f *File) Fallback() string {
+	if word := f.word("cache.fallback"); word != "off" {
+		return word
+	}
+	return "none"
+}
+
+// Backfill says whether what a pull took from the Hub is pushed to the bucket (cache.backfill).
+func (f *File) Backfill() bool {
+	is, _ := parseTruth(f.get("cache.backfill").value)
+	return is
+}
 
 // AllowGated says whether repositories that look gated are pushed (team.allow_gated).
 func (f *File) AllowGated() (bool, Origin) {

@@ -146,6 +146,9 @@ func fatal(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return true
 	}
+	if _, down := errors.AsType[*UpstreamDownError](err); down {
+		return true
+	}
 	for _, kind := range []error{
 		store.ErrDenied, store.ErrBadConfig, store.ErrUnavailable, store.ErrNoSpace,
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS,

@@ -22,6 +22,15 @@ type Upstream interface {
 	Open(ctx context.Context, repo hub.Repo, commit hub.Commit, path hub.Path, rng store.Range) (body io.ReadCloser, size int64, err error)
 }
 
+// UpstreamDownError is what an [Upstream] returns when every other request would fail likewise.
+type UpstreamDownError struct{ Err error }
+
+// Error is the cause.
+func (e *UpstreamDownError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *UpstreamDownError) Unwrap() error { return e.Err }
+
 // UpstreamRevision is a commit as the Hub knows it.
 type UpstreamRevision struct {
 	Commit hub.Commit
