@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
@@ -34,13 +36,31 @@ func DecodeTreeFile(data []byte) (Tree, error) {
 	return decodeTree(wire.Files)
 }
 
-// EncodeTreeFile writes a tree as the real client does: sorted keys, indent 1.
+// EncodeTreeFile writes a tree as the real client does: sorted keys, indent 1, ASCII only.
 func EncodeTreeFile(t Tree) ([]byte, error) {
 	files := encodeTree(t)
 	if files == nil {
 		files = map[string]wireEntry{}
 	}
-	return encodeJSON(wireTree{treeFormatVersion, files}, " ")
+	data, err := encodeJSON(wireTree{treeFormatVersion, files}, " ")
+	return ascii(data), err
+}
+
+// ascii writes JSON as Python's json module does: what is not ASCII as \u escapes, in pairs where it takes two.
+func ascii(data []byte) []byte {
+	out := make([]byte, 0, len(data))
+	for _, r := range string(data) {
+		switch {
+		case r < utf8.RuneSelf:
+			out = append(out, byte(r))
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 func encodeTree(t Tree) map[string]wireEntry {

@@ -1,0 +1,191 @@
+package oracle_test
+
+import (
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hf-cache-sync/hf-cache-sync/test/fakehub"
+	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
+)
+
+const hubToken = "hf_averysecrettokenofatest"
+
+// withHub lets a remote's commands ask a Hub whose large files are on another
+// origin, with a token.
+func withHub(t *testing.T, w *world, r testenv.Remote) testenv.Remote {
+	t.Helper()
+	if w.hub.CDN == "" {
+		cdn := httptest.NewServer(w.hub.CDNHandler())
+		t.Cleanup(cdn.Close)
+		w.hub.CDN = cdn.URL
+	}
+	r.Env = append([]string{"HF_ENDPOINT=" + w.url, "HF_TOKEN=" + hubToken}, r.Env...)
+	return r
+}
+
+// leftBehind is what a cache holds that clients read: names, links, bytes and,
+// for blobs and refs, modes. Locks are not content.
+func leftBehind(t *testing.T, home string) map[string]string {
+	t.Helper()
+	out := contents(t, hubDir(home))
+	for name := range out {
+		parts := strings.Split(name, string(filepath.Separator))
+		if parts[0] == ".locks" || parts[0] == "CACHEDIR.TAG" {
+			delete(out, name)
+			continue
+		}
+		if parts[1] == "blobs" || parts[1] == "refs" {
+			info, err := os.Lstat(filepath.Join(hubDir(home), name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode()&fs.ModeSymlink == 0 {
+				out[name] = info.Mode().String() + " " + out[name]
+			}
+		}
+	}
+	return out
+}
+
+// TestOracleFallback pulls from a Hub through an empty bucket, and has the real
+// client download the same: nothing tells the two caches apart. What was
+// backfilled on the way makes a third machine's cache the same without the Hub.
+func TestOracleFallback(t *testing.T) {
+	t.Parallel()
+	client := testenv.Python(t, "2.4.0")
+	w := newWorld(t)
+	remote := withHub(t, w, testenv.FileRemote(t))
+	theirs, ours, third := t.TempDir(), t.TempDir(), t.TempDir()
+	var steps []testenv.Step
+	fetches := append(append([]fetch{}, w.whole...), w.odd...)
+	for _, f := range append([]fetch{w.partial}, fetches...) {
+		steps = append(steps, f.step("download"))
+	}
+	for i, o := range client.With("HF_TOKEN="+hubToken).Run(t, theirs, w.url, steps...) {
+		if o.Error != "" {
+			t.Fatalf("%v: %s", steps[i], o)
+		}
+	}
+	w.hub.Reset()
+	for _, f := range append([]fetch{w.partial}, fetches...) {
+		args := []string{"pull", f.repo, "-r", f.revision, "--repo-type", string(f.kind), "--fallback", "hf-hub", "--backfill"}
+		for _, glob := range f.allow {
+			args = append(args, "--include", glob)
+		}
+		result := remote.Sync(t, ours, args...)
+		if strings.Contains(result.Stdout+result.Stderr, hubToken) {
+			t.Errorf("it prints the token: %s", result)
+		}
+	}
+	origins := 0
+	for _, r := range w.hub.Requests() {
+		if r.Authorized != (r.Route != fakehub.RouteCDN) {
+			t.Errorf("%s: with a token: %t", r, r.Authorized)
+		}
+		if r.Route == fakehub.RouteCDN {
+			origins++
+		}
+	}
+	if origins == 0 {
+		t.Error("nothing came from the other origin")
+	}
+	want := leftBehind(t, theirs)
+	if diff := cmp.Diff(want, leftBehind(t, ours)); diff != "" {
+		t.Errorf("caches (-downloaded +pulled):\n%s", diff)
+	}
+	w.hub.Reset()
+	remote.Env = remote.Env[2:]
+	for _, f := range append([]fetch{w.partial}, fetches...) {
+		remote.Sync(t, third, "pull", f.repo, "-r", f.revision, "--repo-type", string(f.kind))
+	}
+	got := leftBehind(t, third)
+	for name := range got { // A pull writes every ref of the bucket that names the commit.
+		if strings.Contains(name, "/refs/") && want[name] != "" {
+			continue
+		}
+		if got[name] != want[name] {
+			t.Errorf("%s is %q, want %q", name, got[name], want[name])
+		}
+	}
+	for name := range want {
+		if _, ok := got[name]; !ok {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if n := len(w.hub.Requests()); n > 0 {
+		t.Errorf("the Hub was asked %d times", n)
+	}
+	s := &source{name: "fallback", writer: client, home: ours, plain: theirs, fetches: fetches, partial: w.partial}
+	for _, reader := range readers(t) {
+		checkOnline(t, s, ours, reader)
+	}
+}
+
+// TestOracleFallbackHeals takes from the Hub what a bucket lacks or has
+// damaged, and gives it back.
+func TestOracleFallbackHeals(t *testing.T) {
+	t.Parallel()
+	client := testenv.Python(t, "2.4.0")
+	w := newWorld(t)
+	remote := withHub(t, w, testenv.FileRemote(t))
+	source := t.TempDir()
+	if o := client.Run(t, source, w.url, w.partial.step("download"))[0]; o.Error != "" {
+		t.Fatal(o)
+	}
+	remote.Sync(t, source, "push", "--yes")
+	w.hub.Reset()
+	home := t.TempDir()
+	result := remote.Sync(t, home, "pull", w.partial.repo, "--fallback", "hf-hub", "--backfill")
+	if !strings.Contains(result.Stdout, "offline: ready") || !strings.Contains(result.Stdout, "from the Hub") || !strings.Contains(result.Stdout, "pushed to the bucket") {
+		t.Errorf("it says: %s", result)
+	}
+	for _, r := range w.hub.Downloads() {
+		if !strings.HasSuffix(r.Path, "/model.safetensors") && r.Route != fakehub.RouteCDN {
+			t.Errorf("downloaded again: %s", r)
+		}
+	}
+	var audit testenv.Auditor
+	audit.Bucket(t, strings.TrimPrefix(remote.URL, "file://"))
+	remote.Sync(t, t.TempDir(), "pull", w.partial.repo, "--require-complete")
+}
+
+// TestOracleFallbackErrors tells apart what the Hub answers.
+func TestOracleFallbackErrors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	remote := withHub(t, w, testenv.FileRemote(t))
+	var answer http.Handler
+	w.hub.Intercept = func(*http.Request) http.Handler { return answer }
+	for name, test := range map[string]struct {
+		status        int
+		code, message string
+		exit          int
+		says          string
+	}{
+		"missing":   {404, "RepoNotFound", "", 5, "no such repository on the Hub"},
+		"revision":  {404, "RevisionNotFound", "", 5, "no such revision on the Hub"},
+		"gated":     {403, "GatedRepo", "", 4, "hint: accept the terms"},
+		"bad token": {401, "", "Invalid credentials in Authorization header", 4, "hint: check HF_TOKEN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer = fakehub.ErrorHandler(test.status, test.code, test.message)
+			result := remote.TrySync(t, t.TempDir(), "pull", modelID, "--fallback", "hf-hub")
+			if result.Code != test.exit || !strings.Contains(result.Stderr, test.says) || strings.Contains(result.Stderr, hubToken) {
+				t.Errorf("want exit code %d and %q: %s", test.exit, test.says, result)
+			}
+		})
+	}
+	answer = nil
+	offline := remote
+	offline.Env = append([]string{"HF_HUB_OFFLINE=1"}, remote.Env...)
+	if result := offline.TrySync(t, t.TempDir(), "pull", modelID, "--fallback", "hf-hub"); result.Code != 7 || !strings.Contains(result.Stderr, "HF_HUB_OFFLINE") {
+		t.Errorf("offline: %s", result)
+	}
+}
