@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hubclient"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
@@ -39,6 +41,11 @@ func (a *app) fallbackChoice(flag string) (string, error) {
 	}
 	return "", usagef("--fallback is %q; it must be %s or %s", flag, fallbackHub, fallbackNone)
 }
+
+const (
+	leaseTime = 30 * time.Second
+	leasePoll = 2 * time.Second
+)
 
 // openHub makes a client of the Hub, as the environment describes it.
 func (a *app) openHub(sink event.Sink) (*upstream, error) {
@@ -122,6 +129,8 @@ type hubOptions struct {
 	fallback      string
 	refresh       bool
 	backfillWords string // the value of --backfill; empty if it was not given
+	noLease       bool
+	leaseTime     time.Duration
 
 	pushBack bool
 	client   *upstream // nil without a fallback
@@ -137,6 +146,9 @@ func (o *hubOptions) flags(cmd *cobra.Command) {
 	flags.BoolVar(&o.refresh, "refresh", false, "ask the Hub which commit a branch names now; implies --fallback hf-hub")
 	flags.StringVar(&o.backfillWords, "backfill", "", "push to the bucket what came from the Hub (default: cache.backfill in the configuration); implies --fallback hf-hub")
 	flags.Lookup("backfill").NoOptDefVal = "true"
+	flags.BoolVar(&o.noLease, "no-lease", false, "with --backfill: do not wait for a machine that fetches the same revision from the Hub at this moment")
+	flags.DurationVar(&o.leaseTime, "lease-time", leaseTime, "how long others wait for this machine if it dies while it fetches for all")
+	_ = flags.MarkHidden("lease-time") // it exists
 }
 
 // check settles what is wanted, by the flags and the configuration.
@@ -146,6 +158,9 @@ func (o *hubOptions) check(a *app) (err error) {
 		if o.pushBack, err = strconv.ParseBool(o.backfillWords); err != nil {
 			return usagef("--backfill is %q; it must be true or false", o.backfillWords)
 		}
+	}
+	if o.leaseTime != 0 && (o.leaseTime < time.Second || o.leaseTime > time.Hour) {
+		return usagef("--lease-time is %s; it must be between a second and an hour", o.leaseTime)
 	}
 	implied := o.refresh || o.backfillWords != "" && o.pushBack
 	if o.fallback == "" && implied {
@@ -165,10 +180,24 @@ func (o *hubOptions) attach(a *app, s *session) (err error) {
 	if o.fallback != fallbackHub {
 		return nil
 	}
-	if o.client, err = a.openHub(s.Events); err == nil {
-		s.Upstream = o.client
+	if o.client, err = a.openHub(s.Events); err != nil {
+		return err
 	}
-	return err
+	s.Upstream = o.client
+	if !o.pushBack || o.noLease {
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	// Those who would wait for a machine that gives nothing on would wait in vain.
+	gated := &pushOptions{app: a}
+	s.Herd = &engine.Herd{
+		Who: remote.Lease{Holder: rand.Text(), Host: host, PID: os.Getpid(), Lasts: o.leaseTime}, Poll: leasePoll,
+		Share: func(repo hub.Repo) bool { return !o.client.isGated(repo) || gated.gatedAllowed() },
+	}
+	return nil
 }
 
 // backfill pushes a revision that came from the Hub at least in part. A key that may not write, and a bucket that is away, are worth a note and no more: the pull went well.

@@ -24,8 +24,10 @@ type Engine struct {
 	Catalog *remote.Catalog
 	// Upstream, if it is not nil, is asked for what the bucket lacks or cannot give.
 	Upstream Upstream
-	Events   event.Sink // nil means nobody watches
-	Options  Options
+	// Herd, if it is not nil, has machines share what they fetch from there.
+	Herd    *Herd
+	Events  event.Sink // nil means nobody watches
+	Options Options
 
 	once sync.Once
 	pool *pool

@@ -113,7 +113,7 @@ func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string
 		local = inv.Repo(repo)
 	}
 	p := plan.NewPull(t.manifest, refs, local, policy)
-	p.Upstream = t.upstream
+	p.Upstream, p.Alone = t.upstream, t.alone
 	return p, nil
 }
 
@@ -186,6 +186,7 @@ type pullRun struct {
 	dir    *hfcache.RepoDir
 	plan   *plan.Pull
 	groups *grouper
+	herd   *herd // nil if nobody is to be waited for
 	places map[hub.BlobID][]string
 
 	mu     sync.Mutex // guards what follows
@@ -211,6 +212,9 @@ func (r *pullRun) fetch(ctx context.Context) error {
 		return err
 	}
 	r.places = places
+	if r.herd = r.join(ctx); r.herd != nil {
+		defer r.herd.leave(ctx)
+	}
 	var large, small []manifest.File
 	for _, f := range r.plan.Blobs {
 		if f.Size > largeBlob {
@@ -254,6 +258,11 @@ func (r *pullRun) each(ctx context.Context, blobs []manifest.File, limit int, mo
 			if reused || err != nil {
 				return r.finish(ctx, f, err)
 			}
+			if r.herd != nil {
+				if err := r.herd.await(ctx, f); err != nil {
+					return r.finish(ctx, f, err)
+				}
+			}
 			return move(ctx, f)
 		})
 	}
@@ -265,6 +274,9 @@ func (r *pullRun) finish(ctx context.Context, f manifest.File, err error) error 
 	r.emit(event.Event{Kind: event.ItemDone, Item: string(f.Blob), Path: string(f.Path), Repo: r.plan.Manifest.Repo.String(), Err: err})
 	if err == nil {
 		return nil
+	}
+	if r.herd != nil {
+		r.herd.given(f.Blob)
 	}
 	if fatalLocal(ctx, err) {
 		return err
@@ -287,6 +299,9 @@ func (r *pullRun) moved(ctx context.Context, f manifest.File, err error) error {
 				res.UpstreamBytes += f.Size
 			}
 		})
+		if upstream && r.herd != nil {
+			r.herd.share(ctx, f)
+		}
 	}
 	return r.finish(ctx, f, err)
 }

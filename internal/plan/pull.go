@@ -28,6 +28,7 @@ type Pull struct {
 	KeptRefs []PullRef           // local refs that were learned later, as they are here
 	Filtered int                 // files that the filter keeps out
 	Local    *hfcache.Revision   // what is here already, or nil
+	Alone    bool                // the bucket could not be asked for anything
 	Upstream map[hub.BlobID]bool // blobs that the bucket does not have, as far as its manifest tells
 }
 

@@ -181,13 +181,7 @@ func (c *Catalog) judge(ctx context.Context, repo hub.Repo, existing Ref, commit
 
 // notFuture keeps a machine whose clock is ahead from freezing a ref: nothing was learned later than now, by the store's clock.
 func (c *Catalog) notFuture(ctx context.Context, t time.Time) time.Time {
-	now := c.Now()
-	if clock, ok := store.As[store.Clocked](c.Store); ok {
-		if theirs, err := clock.Now(ctx); err == nil {
-			now = theirs
-		}
-	}
-	if t.After(now) {
+	if now := c.storeNow(ctx); t.After(now) {
 		return now
 	}
 	return t
