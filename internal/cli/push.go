@@ -23,6 +23,7 @@ type pushOptions struct {
 	forceRefs        bool
 	recheck          bool
 	yes              bool
+	complete         bool
 	allowGated       bool
 	allowGatedGiven  bool // by the flag or its variable, so that the configuration file has no say
 
@@ -43,6 +44,7 @@ manifests that name them, then the refs that name those. Without arguments the w
 
 What is already there costs one request for each local revision and ref, however large the bucket is.
 Every file is checked against its hash before it counts as pushed; a damaged one is named and left out.
+With --complete, what the cache has of a revision only in part is fetched from the Hub first; what the Hub does not give is named.
 Repositories that look gated, by the front matter of their README or by their licence, are left out and named.
 An interrupted push is carried on by the next one.
 
@@ -69,6 +71,7 @@ EXIT STATUS
 	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs even if they were learned later than the local ones")
 	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the first push of everything to a bucket")
+	flags.BoolVar(&o.complete, "complete", false, "fetch from the Hub what revisions lack that were downloaded in part, and push them whole")
 	flags.BoolVar(&o.allowGated, "allow-gated", false, "push repositories that look gated, too")
 	return cmd
 }
@@ -153,6 +156,11 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 	o.noteExcluded()
 	if err := o.choose(ctx, s.Cache, inv); err != nil {
 		return err
+	}
+	if o.complete {
+		if inv, err = o.completed(ctx, s, inv); err != nil {
+			return err
+		}
 	}
 	policy := plan.PushPolicy{Recheck: o.recheck, ForceRefs: o.forceRefs}
 	p, err := s.PreparePush(ctx, inv, policy)

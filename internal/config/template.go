@@ -98,6 +98,9 @@ cache:
   max_local_gb: 50
   # Repositories that prune leaves alone.
   # keep: ["my-org/*"]
+  # Where a pull takes what the bucket lacks: none, or hf-hub; and whether the bucket gets it then.
+  # fallback: hf-hub
+  # backfill: true
   # Accepted for the Python tool's sake; files that came over Xet are always synced.
   sync_xet: false
   # The Hub cache, if it is not where HF_HUB_CACHE or HF_HOME say.

@@ -39,8 +39,8 @@ type herd struct {
 	present map[hub.BlobID]bool // in the bucket
 	leading bool
 	ahead   map[hub.BlobID]int64 // fetched, or being fetched, and not given on yet
-	lease   *remote.HeldLease // nil where the bucket gives none: then everybody leads
-	changed chan struct{}     // closed and replaced when any of it changes
+	lease   *remote.HeldLease    // nil where the bucket gives none: then everybody leads
+	changed chan struct{}        // closed and replaced when any of it changes
 }
 
 const (
@@ -222,7 +222,7 @@ func (h *herd) given(id hub.BlobID) {
 // share uploads a blob that came from the Hub, for those who wait for it. That it cannot be is no failure of the pull.
 func (h *herd) share(ctx context.Context, f manifest.File) {
 	h.mu.Lock()
-	leads := h.leading
+	leads := h.leading && h.lease != nil // who may not write a lease may not write blobs
 	h.mu.Unlock()
 	if !leads {
 		h.given(f.Blob)
@@ -232,7 +232,7 @@ func (h *herd) share(ctx context.Context, f manifest.File) {
 		defer h.given(f.Blob)
 		file, err := h.run.Cache.BlobFile(h.key.Repo, f.Blob)
 		if err != nil {
-			return nil //nolint:nilerr // it was taken away again
+			return nil // it was taken away again
 		}
 		file.Path = f.Path
 		push := &pushRun{Engine: h.run.quiet(), result: &Result{}, tasks: map[hub.BlobID]*task{f.Blob: newTask()}}

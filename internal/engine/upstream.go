@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
@@ -165,6 +166,22 @@ func (e *Engine) fromUpstream(repo hub.Repo, up *UpstreamRevision, held *manifes
 		t.asked = &remote.Ref{Name: up.Ref, Commit: up.Commit, Resolved: e.Catalog.Now()}
 	}
 	return t, nil
+}
+
+// PrepareCompletion finds out what a revision of the cache lacks of its commit, as the Hub lists it. It changes nothing.
+func (e *Engine) PrepareCompletion(ctx context.Context, repo *hfcache.Repo, commit hub.Commit) (*plan.Pull, error) {
+	e.phase("asking the Hub for all files of " + manifest.Key{Repo: repo.ID, Commit: commit}.String())
+	up, err := e.Upstream.Revision(ctx, repo.ID, string(commit))
+	if err != nil {
+		return nil, err
+	}
+	t, err := e.fromUpstream(repo.ID, up, nil)
+	if err != nil {
+		return nil, err
+	}
+	p := plan.NewPull(t.manifest, nil, repo, plan.PullPolicy{})
+	p.Upstream, p.Alone = t.upstream, true
+	return p, nil
 }
 
 func (e *Engine) note(repo hub.Repo, text string) {

@@ -97,7 +97,6 @@ func TestPullWithUpstream(t *testing.T) {
 		asked   int    // how often it is asked for the revision
 		want    string // an error
 		parts   []file // what is there in the end, if not all
-
 	}{
 		"a whole revision in the bucket": {pushed: all},
 		"an empty bucket":                {fromHub: all, asked: 1},

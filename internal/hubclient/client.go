@@ -44,7 +44,7 @@ const (
 
 // NewTransport makes a transport that leaves bodies as they are: the Hub compresses small files if it is let, and then lengths and digests do not fit.
 func NewTransport() *http.Transport {
-	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // it is one, by its documentation
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one, by its documentation
 	t.DisableCompression = true
 	t.ResponseHeaderTimeout = headerTime
 	t.MaxIdleConnsPerHost = 64

@@ -65,7 +65,7 @@ func (e *Error) Unwrap() []error {
 }
 
 // badCredentials is what the Hub says of a token that it does not know (huggingface_hub utils/_http.py).
-const badCredentials = "Invalid credentials in Authorization header"
+const badCredentials = "Invalid credentials in Authorization header" //nolint:gosec // it holds none
 
 // kindOf tells failures apart as huggingface_hub does (utils/_http.py, hf_raise_for_status): by the code in a header, which proxies and mirrors may lack, then by the status.
 func kindOf(resp *http.Response) error {

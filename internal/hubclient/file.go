@@ -29,7 +29,7 @@ func (c *Client) Open(ctx context.Context, repo hub.Repo, commit hub.Commit, pat
 	if length > 0 {
 		s.end = offset + length
 	}
-	if err := s.open(); err != nil {
+	if err := s.open(); err != nil { //nolint:contextcheck // it has it
 		return nil, 0, err
 	}
 	return s, s.size, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -230,10 +231,10 @@ func TestRetries(t *testing.T) {
 	}{
 		"a network that comes back":    {nil, 3, nil, time.Second},
 		"a network that does not":      {nil, 100, hubclient.ErrUnavailable, 5 * time.Second},
-		"a server that recovers":       {&http.Response{StatusCode: 503}, 2, nil, time.Second / 2},
-		"a limit in seconds":           {&http.Response{StatusCode: 429, Header: header("Retry-After", "100")}, 1, nil, 100 * time.Second},
-		"a limit as the Hub tells it":  {&http.Response{StatusCode: 429, Header: header("RateLimit", `"api";r=0;t=55`)}, 1, nil, 56 * time.Second},
-		"what will not go well anyway": {&http.Response{StatusCode: 404}, 100, hubclient.ErrRepoNotFound, 0},
+		"a server that recovers":       {&http.Response{StatusCode: http.StatusServiceUnavailable}, 2, nil, time.Second / 2},
+		"a limit in seconds":           {&http.Response{StatusCode: http.StatusTooManyRequests, Header: header("Retry-After", "100")}, 1, nil, 100 * time.Second},
+		"a limit as the Hub tells it":  {&http.Response{StatusCode: http.StatusTooManyRequests, Header: header("RateLimit", `"api";r=0;t=55`)}, 1, nil, 56 * time.Second},
+		"what will not go well anyway": {&http.Response{StatusCode: http.StatusNotFound}, 100, hubclient.ErrRepoNotFound, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -242,7 +243,7 @@ func TestRetries(t *testing.T) {
 					if tries++; tries <= test.failing {
 						return test.answer
 					}
-					return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(`{"sha":"` + string(commit) + `"}`))}
+					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"sha":"` + string(commit) + `"}`))}
 				})}
 				begin := time.Now()
 				_, err := c.Info(t.Context(), model, "")
@@ -335,7 +336,7 @@ func TestBrokenBodies(t *testing.T) {
 		want    error
 		bad     bool
 	}{
-		"cut again and again": {handler: func(n int, w http.ResponseWriter, r *http.Request) {
+		"cut again and again": {handler: func(_ int, w http.ResponseWriter, r *http.Request) {
 			cut(w, r, content, 1000)
 		}},
 		"a server without ranges": {handler: func(n int, w http.ResponseWriter, _ *http.Request) {
@@ -393,9 +394,7 @@ func TestBrokenBodies(t *testing.T) {
 func cut(w http.ResponseWriter, r *http.Request, content string, most int) {
 	rec := httptest.NewRecorder()
 	http.ServeContent(rec, r, "", time.Time{}, bytes.NewReader([]byte(content)))
-	for k, v := range rec.Header() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), rec.Header())
 	w.WriteHeader(rec.Code)
 	body := rec.Body.String()
 	_, _ = io.WriteString(w, body[:min(most, len(body))])
@@ -432,7 +431,7 @@ func FuzzTree(f *testing.F) {
 	f.Add(`{}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		c := &hubclient.Client{Endpoint: "http://hub", Transport: transport(func(*http.Request) *http.Response {
-			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body))}
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body))}
 		})}
 		tree, err := c.Tree(t.Context(), model, commit)
 		if (err == nil) == (tree == nil) {

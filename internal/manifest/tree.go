@@ -52,7 +52,7 @@ func ascii(data []byte) []byte {
 	for _, r := range string(data) {
 		switch {
 		case r < utf8.RuneSelf:
-			out = append(out, byte(r))
+			out = utf8.AppendRune(out, r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
 			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)

@@ -75,7 +75,7 @@ func TestOracleFallback(t *testing.T) {
 	}
 	w.hub.Reset()
 	for _, f := range append([]fetch{w.partial}, fetches...) {
-		args := []string{"pull", f.repo, "-r", f.revision, "--repo-type", string(f.kind), "--fallback", "hf-hub", "--backfill"}
+		args := []string{"pull", f.repo, "-r", f.revision, "--repo-type", string(f.kind), "--fallback", "hf-hub", "--backfill", "-v"}
 		for _, glob := range f.allow {
 			args = append(args, "--include", glob)
 		}
@@ -187,5 +187,72 @@ func TestOracleFallbackErrors(t *testing.T) {
 	offline.Env = append([]string{"HF_HUB_OFFLINE=1"}, remote.Env...)
 	if result := offline.TrySync(t, t.TempDir(), "pull", modelID, "--fallback", "hf-hub"); result.Code != 7 || !strings.Contains(result.Stderr, "HF_HUB_OFFLINE") {
 		t.Errorf("offline: %s", result)
+	}
+}
+
+// TestOraclePushComplete pushes what was downloaded in part: with --complete
+// the rest is fetched first, so that the bucket has a whole model.
+func TestOraclePushComplete(t *testing.T) {
+	t.Parallel()
+	client := testenv.Python(t, "2.4.0")
+	w := newWorld(t)
+	remote := withHub(t, w, testenv.FileRemote(t))
+	home := t.TempDir()
+	if o := client.Run(t, home, w.url, w.partial.step("download"))[0]; o.Error != "" {
+		t.Fatal(o)
+	}
+	result := remote.Sync(t, home, "push", "--yes", "--complete", "--dry-run")
+	if !strings.Contains(result.Stderr, "lacks 1 file, 1 blob (50.0K) to fetch from the Hub") {
+		t.Errorf("a dry run: %s", result)
+	}
+	remote.Sync(t, home, "push", "--yes", "--complete")
+	whole := w.partial
+	whole.allow = nil
+	var got struct {
+		Files map[string]string `json:"files"`
+	}
+	client.Run(t, home, "", whole.step("offline"))[0].Decode(t, &got)
+	if diff := cmp.Diff(whole.commit.Digests(), got.Files); diff != "" {
+		t.Errorf("files (-hub +cache):\n%s", diff)
+	}
+	remote.Env = remote.Env[2:]
+	remote.Sync(t, t.TempDir(), "pull", w.partial.repo, "--require-complete")
+}
+
+// TestOracleRefresh follows a branch that has moved on the Hub, which the
+// bucket does not know, and fetches what has changed and no more.
+func TestOracleRefresh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	repo := w.hub.Repo(fakehub.Model, "acme/moving")
+	remote := withHub(t, w, testenv.FileRemote(t))
+	home := t.TempDir()
+	first := repo.Commit("main", fakehub.Git("version", []byte("1")), noise(t, "weights", 9, 50_000))
+	remote.Sync(t, home, "pull", repo.ID(), "--backfill")
+	second := repo.Commit("main", fakehub.Git("version", []byte("2")))
+	pulled := func(args ...string) string {
+		t.Helper()
+		remote.Sync(t, home, append([]string{"pull", repo.ID()}, args...)...)
+		ref, err := os.ReadFile(filepath.Join(hubDir(home), "models--acme--moving", "refs", "main"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(ref)
+	}
+	if got := pulled("--fallback", "hf-hub"); got != first.ID() {
+		t.Errorf("without a refresh: %s", got)
+	}
+	w.hub.Reset()
+	if got := pulled("--refresh", "--backfill"); got != second.ID() {
+		t.Errorf("with a refresh: %s", got)
+	}
+	if got := w.hub.Downloads(); len(got) != 1 || !strings.HasSuffix(got[0].Path, "/version") {
+		t.Errorf("downloaded: %v", got)
+	}
+	other := t.TempDir()
+	remote.Env = remote.Env[2:]
+	remote.Sync(t, other, "pull", repo.ID(), "--require-complete")
+	if _, err := os.Stat(filepath.Join(hubDir(other), "models--acme--moving", "snapshots", second.ID(), "weights")); err != nil {
+		t.Error(err)
 	}
 }
