@@ -44,7 +44,7 @@ manifests that name them, then the refs that name those. Without arguments the w
 
 What is already there costs one request for each local revision and ref, however large the bucket is.
 Every file is checked against its hash before it counts as pushed; a damaged one is named and left out.
-With --complete, what the cache has of a revision only in part is fetched from the Hub first; what the Hub does not give is named.
+With --complete the rest of what the cache has only in part is fetched from the Hub first, or named if it cannot be.
 Repositories that look gated, by the front matter of their README or by their licence, are left out and named.
 An interrupted push is carried on by the next one.
 

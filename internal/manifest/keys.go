@@ -39,11 +39,8 @@ func ParseRepoKey(key string) (hub.Repo, error) {
 	return hub.ParseRepo(hub.Model, strings.Replace(key, "__", "/", 1))
 }
 
-// LeasePrefix begins the keys of leases.
-const LeasePrefix = "leases/"
-
 // LeaseKey is where it stands who fetches a revision from the Hub for all others.
-func LeaseKey(repoKey string, c hub.Commit) string { return LeasePrefix + repoKey + "@" + string(c) }
+func LeaseKey(repoKey string, c hub.Commit) string { return "leases/" + repoKey + "@" + string(c) }
 
 // ManifestKey is the key of a manifest object.
 //
