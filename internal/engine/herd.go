@@ -30,6 +30,7 @@ type Herd struct {
 type herd struct {
 	run     *pullRun
 	key     manifest.Key
+	ctx     context.Context    //nolint:containedctx // of the pull; that of a download ends with the last of them, and uploads go on
 	stop    context.CancelFunc // of watching
 	stopped chan struct{}
 	uploads errgroup.Group
@@ -67,7 +68,7 @@ func (r *pullRun) join(ctx context.Context) *herd {
 	}
 	watchCtx, stop := context.WithCancel(ctx)
 	h := &herd{
-		run: r, key: r.plan.Manifest.Key(), stop: stop, stopped: make(chan struct{}),
+		run: r, key: r.plan.Manifest.Key(), ctx: ctx, stop: stop, stopped: make(chan struct{}),
 		missing: missing, present: map[hub.BlobID]bool{}, ahead: map[hub.BlobID]int64{}, changed: make(chan struct{}),
 	}
 	h.uploads.SetLimit(uploadsAtOnce)
@@ -220,7 +221,7 @@ func (h *herd) given(id hub.BlobID) {
 }
 
 // share uploads a blob that came from the Hub, for those who wait for it. That it cannot be is no failure of the pull.
-func (h *herd) share(ctx context.Context, f manifest.File) {
+func (h *herd) share(f manifest.File) {
 	h.mu.Lock()
 	leads := h.leading && h.lease != nil // who may not write a lease may not write blobs
 	h.mu.Unlock()
@@ -241,7 +242,7 @@ func (h *herd) share(ctx context.Context, f manifest.File) {
 		if f.Size > largeBlob {
 			move = func(ctx context.Context, b plan.PushBlob) error { return push.uploadLarge(ctx, b, store.Upload{}) }
 		}
-		if err := push.one(ctx, b, move); err != nil && !errors.Is(err, store.ErrDenied) && ctx.Err() == nil {
+		if err := push.one(h.ctx, b, move); err != nil && !errors.Is(err, store.ErrDenied) && h.ctx.Err() == nil {
 			h.run.note(h.key.Repo, fmt.Sprintf("%s was not given on: %v", f.Path, err))
 		}
 		return nil

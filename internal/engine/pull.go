@@ -300,7 +300,7 @@ func (r *pullRun) moved(ctx context.Context, f manifest.File, err error) error {
 			}
 		})
 		if upstream && r.herd != nil {
-			r.herd.share(ctx, f)
+			r.herd.share(f)
 		}
 	}
 	return r.finish(ctx, f, err)
