@@ -124,6 +124,7 @@ func (c *Client) walk(ctx context.Context, r request) (*http.Response, error) {
 	if kept := c.kept(r.link); kept != nil {
 		at = kept
 	}
+	asked := false // for another link, once: one that was kept may have expired, and a new one may be refused for an instant
 	for range maxRedirects {
 		own := sameOrigin(at, endpoint)
 		resp, err := c.once1(ctx, at, own, r)
@@ -144,10 +145,10 @@ func (c *Client) walk(ctx context.Context, r request) (*http.Response, error) {
 				return nil, &Error{Op: r.op, Status: status, Kind: ErrInvalid, Err: errors.New("it redirects to nowhere that can be followed")}
 			}
 			at = location
-		case !own && at != start && c.drop(r.link):
-			// A link that has expired: the endpoint gives another.
+		case !own && !asked && status >= 400 && status < 500 && status != http.StatusTooManyRequests:
+			c.drop(r.link)
 			drain(resp)
-			at = start
+			at, asked = start, true
 		default:
 			return nil, c.failure(r, resp, own)
 		}
@@ -289,11 +290,9 @@ func (c *Client) keep(name string, at *url.URL) {
 	c.links[name] = at
 }
 
-// drop forgets a link and says whether there was one.
-func (c *Client) drop(name string) bool {
+// drop forgets a link.
+func (c *Client) drop(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, had := c.links[name]
 	delete(c.links, name)
-	return had
 }

@@ -18,7 +18,7 @@ var (
 	ErrDisabled         = errors.New("the repository is disabled on the Hub")
 	ErrRateLimited      = errors.New("too many requests to the Hub")
 	ErrOffline          = errors.New("the Hub is not asked, because HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE says so")
-	ErrUnavailable      = errors.New("the Hub cannot be reached")
+	ErrUnavailable      = errors.New("the Hub cannot be reached, or is overloaded")
 	ErrInvalid          = errors.New("the Hub's answer makes no sense")
 )
 
@@ -43,8 +43,8 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		why = append(why, e.Err.Error())
 	}
-	if e.Status != 0 && e.Kind == nil {
-		why = append(why, fmt.Sprintf("status %d %s", e.Status, http.StatusText(e.Status)))
+	if e.Status != 0 && (e.Kind == nil || errors.Is(e.Kind, ErrUnavailable)) {
+		why = append(why, fmt.Sprintf("it answers %d %s", e.Status, http.StatusText(e.Status)))
 	}
 	text := e.Op + ": " + strings.Join(why, ": ")
 	if e.RequestID != "" {

@@ -175,6 +175,10 @@ func (s *Server) CDNHandler() http.Handler {
 	})
 }
 
+// CDNBase is the second origin without Intercept and without the record, for
+// handlers that Intercept returns.
+func (s *Server) CDNBase() http.Handler { return http.HandlerFunc(s.serveCDN) }
+
 // record runs serve and remembers the request. The entry is made first: a
 // client may have read the whole body, and its test may be asking for the
 // record, before serve returns.
