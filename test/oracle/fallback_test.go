@@ -256,3 +256,24 @@ func TestOracleRefresh(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOracleBackfillReadOnly pulls through a bucket that lets nobody write:
+// that the bucket does not get it is worth a note, and the pull went well.
+func TestOracleBackfillReadOnly(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	testenv.Mkdir(t, filepath.Join(root, "bucket"))
+	service, err := testenv.StartS3(t.Context(), root, "--readonly")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(service.Stop)
+	w := newWorld(t)
+	remote := withHub(t, w, testenv.Remote{Name: "read-only", URL: "s3://bucket", Env: service.Env()})
+	home := t.TempDir()
+	result := remote.Sync(t, home, "pull", modelID, "--fallback", "hf-hub", "--backfill")
+	if !strings.Contains(result.Stderr, "note: the bucket did not get it: ") || !strings.Contains(result.Stdout, "offline: ready") {
+		t.Errorf("it says: %s", result)
+	}
+	testenv.AuditCache(t, hubDir(home))
+}
