@@ -24,50 +24,98 @@ const tick = 2 * time.Second
 type folders struct {
 	root   string
 	wanted func(name string) bool
-	known  map[string]*folder
-	watch  func(path string) // asks for notifications of a folder that is new
+	tick   time.Duration
+	// readDir is os.ReadDir.
+	readDir func(name string) ([]fs.DirEntry, error)
+	known   map[string]*folder
+	watch   func(path string) bool // asks for notifications of a folder, and says whether there will be any
+	forgot  func(path string)      // takes that back
+	blind   int                    // known folders without notifications
+}
+
+func newFolders(root string, wanted func(name string) bool) *folders {
+	return &folders{
+		root: root, wanted: wanted, tick: tick, readDir: os.ReadDir, known: map[string]*folder{}, watch: func(string) bool { return false }, forgot: func(string) {},
+	}
 }
 
 // folder is one of them.
 type folder struct {
-	modified time.Time
-	fresh    bool // it had just changed when it was read, so it has to be read again
+	info     fs.FileInfo // which one it is, and its time
+	since    time.Time   // when that time was seen first
+	fresh    bool        // it had just changed when it was read, or could not be, so it has to be read again
+	denied   bool        // it could not be read
+	watched  bool        // there are notifications of it
 	children []string
 }
 
-// visit looks at a folder and all below it, and calls changed with the units in which anything is different from what is known. now is the present.
-func (f *folders) visit(rel string, now time.Time, changed func(unit string)) {
-	info, err := os.Lstat(filepath.Join(f.root, filepath.FromSlash(rel)))
+// changed is told of a unit in which something may be different. news says that it is, and that no notification told of it.
+type changed func(unit string, news bool)
+
+// visit looks at a folder and all below it, and calls tell with the units in which anything is different from what is known. now is the present.
+func (f *folders) visit(rel string, now time.Time, tell changed) {
+	info, err := f.look(rel)
 	if err != nil || !info.IsDir() || strings.Count(rel, "/") > maxDepth {
-		f.forget(rel, changed)
+		f.forget(rel, tell)
 		return
 	}
 	known := f.known[rel]
 	if known == nil {
-		known = &folder{fresh: true}
+		known = &folder{}
 		f.known[rel] = known
-		f.watch(rel) // before it is read, so that nothing is missed in between
+		f.blind++
 	}
-	if known.fresh || !info.ModTime().Equal(known.modified) {
-		known.modified, known.fresh = info.ModTime(), now.Sub(info.ModTime()) < tick
-		for _, gone := range f.list(rel, known) {
-			f.forget(path.Join(rel, gone), changed)
-		}
-		if unit := unitOf(rel); unit != "" {
-			changed(unit)
-		}
+	news := known.info == nil || !info.ModTime().Equal(known.info.ModTime())
+	if known.info != nil && known.watched && !os.SameFile(info, known.info) {
+		f.unwatch(rel, known) // another one of the same name. Some file systems number folders anew at any time, so that alone is no change.
+	}
+	if !known.watched && f.watch(rel) { // before it is read, so that nothing is missed in between
+		known.watched = true
+		f.blind--
+	}
+	if news {
+		known.since = now
+	}
+	known.info = info
+	if news || known.fresh {
+		f.read(rel, known, now, news, tell)
 	}
 	for _, child := range known.children {
-		f.visit(path.Join(rel, child), now, changed)
+		f.visit(path.Join(rel, child), now, tell)
 	}
 }
 
-// list reads the folders in a folder and returns those that are not there any more.
-func (f *folders) list(rel string, known *folder) (gone []string) {
-	entries, err := os.ReadDir(filepath.Join(f.root, filepath.FromSlash(rel)))
+// look asks for a folder's time. The root may be a link, nothing below it.
+func (f *folders) look(rel string) (fs.FileInfo, error) {
+	if rel == "." {
+		return os.Stat(f.root)
+	}
+	return os.Lstat(filepath.Join(f.root, filepath.FromSlash(rel)))
+}
+
+// read finds out what is in a folder.
+func (f *folders) read(rel string, known *folder, now time.Time, news bool, tell changed) {
+	// Its clock need not be ours: a time that was seen a while ago cannot be that of a later change either.
+	known.fresh = now.Sub(known.info.ModTime()) < f.tick && now.Sub(known.since) < f.tick
+	gone, err := f.list(rel, known)
 	if err != nil {
-		known.fresh = true // to be tried again
-		return nil
+		known.fresh = true
+	}
+	for _, name := range gone {
+		f.forget(path.Join(rel, name), tell)
+	}
+	stillDenied := err != nil && known.denied && !news
+	known.denied = err != nil
+	if unit := unitOf(rel); unit != "" && !stillDenied {
+		tell(unit, news && !known.watched)
+	}
+}
+
+// list notes the folders in a folder and returns those that are not there any more.
+func (f *folders) list(rel string, known *folder) (gone []string, err error) {
+	entries, err := f.readDir(filepath.Join(f.root, filepath.FromSlash(rel)))
+	if err != nil {
+		return nil, err
 	}
 	before := known.children
 	known.children = nil
@@ -81,7 +129,7 @@ func (f *folders) list(rel string, known *folder) (gone []string) {
 			gone = append(gone, name)
 		}
 	}
-	return gone
+	return gone, nil
 }
 
 // interesting says whether a folder in another one is looked at.
@@ -99,18 +147,31 @@ func (f *folders) interesting(parent, name string) bool {
 }
 
 // forget drops a folder and all below it.
-func (f *folders) forget(rel string, changed func(unit string)) {
+func (f *folders) forget(rel string, tell changed) {
 	known := f.known[rel]
 	if known == nil {
 		return
 	}
 	for _, child := range known.children {
-		f.forget(path.Join(rel, child), func(string) {})
+		f.forget(path.Join(rel, child), func(string, bool) {})
+	}
+	news := !known.watched
+	if known.watched {
+		f.unwatch(rel, known)
 	}
 	delete(f.known, rel)
+	f.blind--
 	if unit := unitOf(rel); unit != "" && rel != unit {
-		changed(unit)
+		tell(unit, news)
 	}
+}
+
+// unwatch does without notifications of a folder. One that was moved away has to be let go before its new name is watched: the system takes both for the same
+// watch, and tells of it by the old name.
+func (f *folders) unwatch(rel string, known *folder) {
+	f.forgot(rel)
+	known.watched = false
+	f.blind++
 }
 
 // unitOf is the first element of a path, or nothing for the root.

@@ -44,9 +44,13 @@ func age(t *testing.T, root string) {
 	}
 }
 
+// patience is for how long a watcher may be silent before a test gives it up.
+const patience = 20 * time.Second
+
 // running is a watcher at work.
 type running struct {
 	*Watcher
+	late <-chan struct{} // closed when the test has waited for too long
 	t    *testing.T
 	root string
 	log  *bytes.Buffer // to be read when it has stopped
@@ -62,7 +66,9 @@ func start(t *testing.T, change func(*Watcher), o Options) *running {
 	mkdir(t, root, "models--b")
 	mkdir(t, root, ".locks", "models--a")
 	age(t, root)
-	r := &running{t: t, root: root, log: &bytes.Buffer{}}
+	late, inTime := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(inTime)
+	r := &running{t: t, late: late.Done(), root: root, log: &bytes.Buffer{}}
 	o.Wanted = func(name string) bool { return strings.HasPrefix(name, "models--") }
 	o.Log = slog.New(slog.NewTextHandler(r.log, nil))
 	if o.Debounce == 0 {
@@ -75,12 +81,14 @@ func start(t *testing.T, change func(*Watcher), o Options) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Shorter than real ones; still far above the clock ticks of local file systems.
+	w.folders.tick, w.every = 100*time.Millisecond, 5*time.Millisecond
 	if change != nil {
 		change(w)
 	}
 	r.Watcher = w
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	stopped := false
 	r.stop = func() {
@@ -89,8 +97,13 @@ func start(t *testing.T, change func(*Watcher), o Options) *running {
 		}
 		stopped = true
 		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("it ended with %v", err)
+		select {
+		case err := <-done:
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("it ended with %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("it does not end")
 		}
 	}
 	t.Cleanup(r.stop)
@@ -101,22 +114,45 @@ func start(t *testing.T, change func(*Watcher), o Options) *running {
 // expect waits for a report and compares it.
 func (r *running) expect(want ...string) {
 	r.t.Helper()
-	if diff := cmp.Diff(want, <-r.Ready()); diff != "" {
+	if diff := cmp.Diff(want, r.next()); diff != "" {
 		r.t.Errorf("reported (-want +got):\n%s", diff)
 	}
+}
+
+// next waits for a report.
+func (r *running) next() []string {
+	r.t.Helper()
+	select {
+	case names := <-r.Ready():
+		return names
+	case <-r.late:
+		r.t.Fatalf("nothing is reported; it says: %+v", r.Stats())
+		return nil
+	}
+}
+
+// turn takes a report if there is one.
+func (r *running) turn() []string {
+	r.t.Helper()
+	select {
+	case names := <-r.Ready():
+		return names
+	case <-r.late:
+		r.t.Fatalf("what has to happen does not; it says: %+v", r.Stats())
+	default:
+		runtime.Gosched()
+	}
+	return nil
 }
 
 // await takes reports until f is true, and fails the test if one has another unit.
 func (r *running) await(unit string, f func(Stats) bool) {
 	r.t.Helper()
 	for !f(r.Stats()) {
-		select {
-		case names := <-r.Ready():
+		if names := r.turn(); names != nil {
 			if diff := cmp.Diff([]string{unit}, names); diff != "" {
 				r.t.Errorf("reported (-want +got):\n%s", diff)
 			}
-		default:
-			runtime.Gosched()
 		}
 	}
 }
@@ -206,7 +242,7 @@ func TestNewRepository(t *testing.T) {
 	}
 	create(t, r.root, "models--b", "x")
 	for {
-		names := <-r.Ready()
+		names := r.next()
 		if diff := cmp.Diff([]string{"models--b"}, names); diff == "" || cmp.Equal([]string{"models--b", "models--c"}, names) {
 			break
 		}
@@ -261,7 +297,7 @@ func TestOverflow(t *testing.T) {
 	create(t, r.root, "models--b", "x")
 	lost.Errors <- fsnotify.ErrEventOverflow
 	r.expect("models--b")
-	if s := r.Stats(); s.Rescans != 1 {
+	if s := r.Stats(); s.Rescans != 1 || s.Rescanned.IsZero() {
 		t.Errorf("it says: %+v", s)
 	}
 }
@@ -274,17 +310,14 @@ func TestRootGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for rescans := r.Stats().Rescans; r.Stats().Rescans < rescans+3; { // it has looked at least twice
-		select {
-		case <-r.Ready():
-		default:
-		}
+		r.turn()
 	}
 	if err := os.Rename(away, r.root); err != nil {
 		t.Fatal(err)
 	}
 	create(t, r.root, "models--a", "x")
 	for {
-		if names := <-r.Ready(); len(names) > 0 && names[0] == "models--a" {
+		if names := r.next(); len(names) > 0 && names[0] == "models--a" {
 			break
 		}
 	}
@@ -337,26 +370,9 @@ func TestPending(t *testing.T) {
 	expect(59, []string{"busy"}, 2*time.Second)
 	expect(61, []string{"a"}, 0)
 	expect(99, nil, 0)
-}
-
-// A folder that has just changed may change again without another time.
-func TestFreshFoldersAreReadAgain(t *testing.T) {
-	root := t.TempDir()
-	mkdir(t, root, "r", "refs")
-	f := &folders{root: root, wanted: func(string) bool { return true }, known: map[string]*folder{}, watch: func(string) {}}
-	told := func(now time.Time) (n int) {
-		f.visit(".", now, func(string) { n++ })
-		return n
-	}
-	info, err := os.Stat(filepath.Join(root, "r", "refs"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := info.ModTime()
-	if told(changed) == 0 || told(changed.Add(time.Second)) == 0 || told(changed.Add(time.Hour)) == 0 {
-		t.Error("it takes a folder for known that had just changed")
-	}
-	if n := told(changed.Add(2 * time.Hour)); n > 0 {
-		t.Errorf("it reports %d old changes", n)
-	}
+	p.touch("first", at(100))
+	p.touch("before", at(90)) // told late
+	expect(119, nil, time.Second)
+	expect(120, []string{"before"}, 10*time.Second)
+	expect(130, []string{"first"}, 0)
 }
