@@ -234,6 +234,21 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// Whoever waits for the first report is told of an empty cache, too.
+func TestEmptyRoot(t *testing.T) {
+	w, err := New(t.TempDir(), Options{Poll: true, Wanted: everything})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if to, names := w.report(); to == nil || len(names) > 0 {
+		t.Errorf("at first it reports %v, to anybody: %t", names, to != nil)
+	}
+	w.taken()
+	if to, _ := w.report(); to != nil {
+		t.Error("it reports nothing for ever")
+	}
+}
+
 // A cache at the edge of the limit would fill the log.
 func TestLimitIsNamedOnce(t *testing.T) {
 	var log bytes.Buffer
@@ -319,5 +334,13 @@ func BenchmarkWrite(b *testing.B) {
 				w.report()
 			}
 		})
+	}
+}
+
+func TestTakesDescriptors(t *testing.T) {
+	for system, want := range map[string]bool{"darwin": true, "freebsd": true, "linux": false, "windows": false} {
+		if got := takesDescriptors(system); got != want {
+			t.Errorf("%s: %t", system, got)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -90,6 +91,8 @@ func New(root string, o Options) (*Watcher, error) {
 	}
 	if o.Poll {
 		w.polling = "asked for"
+	} else if takesDescriptors(runtime.GOOS) {
+		w.polling = "notifications would take an open file for each file"
 	} else if notify, err := fsnotify.NewWatcher(); err != nil {
 		w.poll(err)
 	} else {
@@ -336,6 +339,12 @@ func (w *Watcher) resume() {
 		w.polling = ""
 		w.options.Log.Debug("the system watches all folders again")
 	}
+}
+
+// takesDescriptors says whether a system's notifications keep open every file in a folder that is watched, as kqueue's do (fsnotify's package documentation). A cache has too many
+// of them, and a file that is open keeps its space after it was removed.
+func takesDescriptors(system string) bool {
+	return slices.Contains([]string{"darwin", "ios", "dragonfly", "freebsd", "netbsd", "openbsd"}, system)
 }
 
 // limitHint says what raises the limit that was met.
