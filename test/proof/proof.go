@@ -41,20 +41,20 @@ type Row struct {
 	Figures string `json:"figures,omitempty"`
 }
 
-// Record adds r to what the run of t tells. A row of nothing fails the test.
-func (r Row) Record(t testing.TB) {
-	t.Helper()
+// Record adds r to what the run of tb tells. A row of nothing fails the test.
+func (r Row) Record(tb testing.TB) {
+	tb.Helper()
 	if r.Class == "" || r.Tried == "" || r.Times == 0 {
-		t.Errorf("a row of the proof that says nothing: %+v", r)
+		tb.Errorf("a row of the proof that says nothing: %+v", r)
 	}
 	if r.Lost != 0 {
-		t.Errorf("%s: lost %d of %d times", r.Tried, r.Lost, r.Times)
+		tb.Errorf("%s: lost %d of %d times", r.Tried, r.Lost, r.Times)
 	}
 	text, err := json.Marshal(r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Attr(Key, string(text))
+	tb.Attr(Key, string(text))
 }
 
 // Times is how often a test does something: full in `make proof`, which sets

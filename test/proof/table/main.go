@@ -50,7 +50,7 @@ func run(page string, events []string) error {
 	if !ok {
 		return fmt.Errorf("%s has no line %q", page, strings.TrimSpace(marker))
 	}
-	if err = os.WriteFile(page, []byte(above+marker+c.tables()), 0o644); err != nil { //nolint:gosec // A page of the documentation.
+	if err = os.WriteFile(page, []byte(above+marker+c.tables()), 0o644); err != nil {
 		return err
 	}
 	if len(c.failed) > 0 {
