@@ -1,7 +1,7 @@
 # Everything a contributor runs. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-quick lint fuzz bench docs tools clean
+.PHONY: help demo build test test-quick lint fuzz proof bench docs tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ lint: ## Lint and vet all modules, check go.mod and go.sum
 
 fuzz: ## Run each fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh
+
+proof: tools build ## Try to break it, at length, and write docs/reliability.md
+	@scripts/proof.sh
 
 bench: tools build ## Measure against other tools on one server
 	./bench/run.sh

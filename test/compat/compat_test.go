@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hf-cache-sync/hf-cache-sync/test/fakehub"
+	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 
@@ -43,6 +44,7 @@ type rig struct {
 	// Datasets that 0.1.0 cannot handle well, and that are in none of the
 	// above: one with the model's id, one without a small file.
 	sameID, weightsOnly fetch
+	checked             int // How many revisions were loaded.
 }
 
 func newRig(t *testing.T) *rig {
@@ -65,7 +67,7 @@ func newRig(t *testing.T) *rig {
 	web := httptest.NewServer(hub)
 	t.Cleanup(web.Close)
 	bucket := server.Bucket(t)
-	return &rig{
+	r := &rig{
 		client: testenv.Python(t, "2.4.0"), url: web.URL, bucket: bucket,
 		ours:   testenv.Remote{Name: "s3", URL: "s3://" + bucket, Env: server.Env()},
 		tiny:   fetch{fakehub.Model, "acme/tiny", "main", head},
@@ -77,6 +79,14 @@ func newRig(t *testing.T) *rig {
 			{fakehub.Dataset, "acme/data", "main", data},
 		},
 	}
+	t.Cleanup(func() {
+		if r.checked > 0 {
+			proof.Row{
+				Class: proof.Clients, Times: r.checked, Tried: "revision loaded by huggingface_hub 2.4.0 after the Python tool 0.1.0 and ours had used one bucket in turns",
+			}.Record(t)
+		}
+	})
+	return r
 }
 
 func weights(t *testing.T, path string, seed uint64) fakehub.File {
@@ -167,6 +177,7 @@ func (r *rig) check(t *testing.T, home string, fetches ...fetch) {
 			Files  map[string]string `json:"files"`
 		}
 		outcomes[i+1].Decode(t, &got)
+		r.checked++
 		if got.Commit != f.commit.ID() {
 			t.Errorf("%s@%s is %s, want %s", f.repo, f.revision, got.Commit, f.commit.ID())
 		}

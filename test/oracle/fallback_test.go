@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hf-cache-sync/hf-cache-sync/test/fakehub"
+	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 
@@ -97,6 +98,9 @@ func TestOracleFallback(t *testing.T) {
 		t.Error("nothing came from the other origin")
 	}
 	want := leftBehind(t, theirs)
+	proof.Row{
+		Class: proof.Clients, Times: len(want), Tried: "file, link or ref that huggingface_hub 2.4.0 wrote, compared with what a pull from the Hub wrote",
+	}.Record(t)
 	if diff := cmp.Diff(want, leftBehind(t, ours)); diff != "" {
 		t.Errorf("caches (-downloaded +pulled):\n%s", diff)
 	}

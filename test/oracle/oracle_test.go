@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 
@@ -72,14 +74,19 @@ func TestOraclePull(t *testing.T) {
 			t.Parallel()
 			s := fill(t)
 			want := references(t, s)
+			loads := 0
 			for _, remote := range []testenv.Remote{testenv.FileRemote(t), server.Remote(t)} {
 				t.Run(remote.Name, func(t *testing.T) {
 					home := t.TempDir()
 					remote.Sync(t, s.home, "push", "--yes")
 					pullEverything(t, s, remote, home)
-					judge(t, s, home, want)
+					loads += judge(t, s, home, want)
 				})
 			}
+			proof.Row{
+				Class: proof.Clients, Times: loads,
+				Tried: "revision of a cache of " + name + ", pushed to a folder or an S3 server and pulled elsewhere, loaded by one of " + strconv.Itoa(len(want)) + " clients",
+			}.Record(t)
 		})
 	}
 }
@@ -95,8 +102,9 @@ func pullEverything(t *testing.T, s *source, remote testenv.Remote, home string)
 	}
 }
 
-// judge fails the test unless the cache below home is what s.plain is.
-func judge(t *testing.T, s *source, home string, want map[string]report) {
+// judge fails the test unless the cache below home is what s.plain is. It
+// returns how many times a client has loaded a revision.
+func judge(t *testing.T, s *source, home string, want map[string]report) (loads int) {
 	t.Helper()
 	testenv.AuditCache(t, hubDir(home))
 	if diff := cmp.Diff(trees(t, s.plain), trees(t, home)); diff != "" {
@@ -108,10 +116,12 @@ func judge(t *testing.T, s *source, home string, want map[string]report) {
 			t.Errorf("%s sees (-downloaded +pulled):\n%s", reader.Name, diff)
 		}
 		checkFiles(t, s, reader, got)
+		loads += len(s.fetches)
 	}
 	for _, reader := range readers(t) {
 		checkOnline(t, s, home, reader)
 	}
+	return loads
 }
 
 // trees is the listings of whole commits in the cache below home.

@@ -24,6 +24,7 @@ const (
 	Races   = "Several at once"
 	Scale   = "Large buckets and caches"
 	Stores  = "Stores"
+	Clients = "Beside other people's clients"
 	Fuzz    = "Fuzzing"
 )
 

@@ -176,7 +176,7 @@ func (c *collector) tables() string {
 		lost += l.Lost
 	}
 	fmt.Fprintf(&b, "\nIn this run %d tests passed and %d failed. %d rows, %d tries, %d losses.\n", c.tests, len(c.failed), len(c.lines), times, lost)
-	for _, class := range []string{proof.Faults, proof.Crashes, proof.Hostile, proof.Races, proof.Scale, proof.Stores, proof.Fuzz} {
+	for _, class := range []string{proof.Faults, proof.Crashes, proof.Hostile, proof.Races, proof.Scale, proof.Stores, proof.Clients, proof.Fuzz} {
 		c.table(&b, class)
 	}
 	return b.String()
