@@ -212,17 +212,34 @@ func sensible(shown string, v config.Values) ([]byte, error) {
 	return text, nil
 }
 
-// writeNew writes a file that must not be there yet, for its owner only.
+// writeNew writes a file that must not be there yet, for its owner only: whole or not at all, also where the power is cut.
 func writeNew(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // for its owner only, too
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync()
 	}
-	return nil
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = renameNew(f.Name(), path)
+	}
+	if removeErr := os.Remove(f.Name()); !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
+	}
+	return err
+}
+
+// renameNew gives a file a name that must be free.
+func renameNew(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err // the caller removes the other name
+	}
+	if _, statErr := os.Lstat(to); !errors.Is(statErr, fs.ErrNotExist) {
+		return errors.Join(fs.ErrExist, statErr)
+	}
+	return os.Rename(from, to) // a file system without hard links
 }
 
 // values are what the flags and the user say.

@@ -14,6 +14,17 @@ func (c *Cache) SyncAll() error { return syncAll(c.root, c.dir) }
 // is a mount of its own, as containers have it.
 func (d *RepoDir) SyncAll() error { return syncAll(d.blobs, d.id.Folder()+"/"+blobsDir) }
 
+// settle waits until the names in the repository's folder are on the disk, before others are changed that would be wrong without them. Where the system has no call for
+// that it does nothing: there (APFS, NTFS) changes of folders become durable in the order in which they were made.
+func (d *RepoDir) settle() error { return settle(d.blobs, d.id.Folder()+"/"+blobsDir) }
+
+func settle(root *os.Root, name string) error {
+	if err := syncAll(root, name); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
 func syncAll(root *os.Root, name string) error {
 	f, err := root.Open(".")
 	if err != nil {

@@ -189,7 +189,7 @@ func (l *Ledger) Record(ctx context.Context, uses map[manifest.Key]time.Time, fo
 	return nil
 }
 
-// replaceFile writes a file whole or not at all. It is not synced: after a power cut the times of files have to do.
+// replaceFile writes a file whole or not at all, also where the power is cut.
 func replaceFile(dir *os.Root, name string, data []byte, mode fs.FileMode) error {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails
@@ -200,7 +200,9 @@ func replaceFile(dir *os.Root, name string, data []byte, mode fs.FileMode) error
 		return err
 	}
 	_ = f.Chmod(mode) // the umask has had its say
-	_, err = f.Write(data)
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = dir.Rename(temp, name)
 	}

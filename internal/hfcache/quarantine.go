@@ -113,7 +113,13 @@ func (q *Quarantine) Put(ctx context.Context, s Suspect) (Quarantined, error) {
 		err = m.record()
 	}
 	if err == nil {
+		err = m.dir.settle() // else a power cut could leave the links gone, and nothing that says so
+	}
+	if err == nil {
 		err = m.unlink()
+	}
+	if err == nil {
+		err = m.dir.settle() // else one could leave links that dangle
 	}
 	if err == nil {
 		err = m.bytes(isLink)

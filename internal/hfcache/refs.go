@@ -14,7 +14,8 @@ import (
 )
 
 // WriteRef makes a ref name a commit: a file of exactly 40 digits and no newline, since Python reads it raw. Its modification time becomes learned, if that is
-// not zero. The commit's folder in snapshots/ is made first, because a ref to a commit without one makes a client's scan give up on the repository.
+// not zero. The commit's folder in snapshots/ is made first, because a ref to a commit without one makes a client's scan give up on the repository. What the ref
+// leads to is made durable before, so that a power cut does not leave the ref alone.
 func (d *RepoDir) WriteRef(r hub.Ref, c hub.Commit, learned time.Time) error {
 	if _, err := hub.ParseCommit(string(c)); err != nil {
 		return fmt.Errorf("ref %q: %w", r, err)
@@ -28,6 +29,9 @@ func (d *RepoDir) WriteRef(r hub.Ref, c hub.Commit, learned time.Time) error {
 	}
 	if old, ok, err := d.Ref(r); err == nil && ok && old.Commit == c && (learned.IsZero() || old.Learned.Equal(learned)) && d.isPlainRef(rel) {
 		return nil
+	}
+	if err := d.settle(); err != nil {
+		return err
 	}
 	return d.writeFile("ref", rel, func(f *os.File) error {
 		_, err := f.WriteString(string(c))

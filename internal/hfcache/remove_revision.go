@@ -39,8 +39,11 @@ func (r *Remover) Revision(ctx context.Context, repo hub.Repo, commit hub.Commit
 		if !gone && e.trash != "" {
 			err = errors.Join(err, e.putBack())
 		}
-		if err == nil && gone {
-			err = m.blobs(ctx, blobs, false)
+		if err == nil && gone && len(blobs) > 0 {
+			// Else a power cut could leave the refs and the links, and not the blobs.
+			if err = settle(m.root, m.at); err == nil {
+				err = m.blobs(ctx, blobs, false)
+			}
 		}
 		if err == nil {
 			err = m.sweep(ctx)

@@ -80,6 +80,7 @@ func (r *repoScan) eachCommit(ctx context.Context, folder string, revs map[hub.C
 // snapshot reads one folder of a snapshot. rel is its path below the repository, prefix its path below the snapshot.
 func (r *repoScan) snapshot(rev *Revision, dir *os.Root, rel, prefix string, depth int) {
 	r.walk(dir, rel, prefix, depth, walker{
+		begin:  func(entries int) { rev.Files = slices.Grow(rev.Files, entries) },
 		folder: func(sub *os.Root, rel, prefix string) { r.snapshot(rev, sub, rel, prefix, depth+1) },
 		link: func(text string, p hub.Path, rel string) {
 			if file, ok := r.linkedFile(text, strings.Count(prefix, "/")+min(1, len(prefix)), rel); ok {
@@ -183,6 +184,7 @@ func (r *repoScan) noExist(rev *Revision, dir *os.Root, rel, prefix string, dept
 
 // walker is what to do with the entries of a folder.
 type walker struct {
+	begin  func(entries int) // before any of them; may be nil
 	folder func(sub *os.Root, rel, prefix string)
 	link   func(text string, p hub.Path, rel string)
 	file   func(info fs.FileInfo, p hub.Path, rel string) // or what else is neither a folder nor a link
@@ -195,6 +197,9 @@ func (r *repoScan) walk(dir *os.Root, rel, prefix string, depth int, w walker) {
 	if err != nil {
 		r.lost(rel, "cannot be read: "+reason(err))
 		return
+	}
+	if w.begin != nil {
+		w.begin(len(entries))
 	}
 	for _, name := range entries {
 		entryRel, inSnapshot := rel+"/"+name, name

@@ -137,7 +137,7 @@ func (s *Store) root() (*os.Root, error) { return os.OpenRoot(s.dir) }
 func (s *Store) writableRoot() (*os.Root, error) {
 	root, err := s.root()
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(s.dir, dirMode); err != nil {
+		if err = makeFolder(s.dir); err != nil {
 			return nil, err
 		}
 		root, err = s.root()
@@ -152,6 +152,34 @@ func (s *Store) writableRoot() (*os.Root, error) {
 	}
 	s.tidy.Do(func() { s.removeLeftovers(root) })
 	return root, nil
+}
+
+// makeFolder makes the bucket's folder, with those above it that are missing, and makes all of them durable: else a power cut could take
+// away a bucket whose every object had been synced.
+func makeFolder(dir string) error {
+	var above []string
+	for at := dir; at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		above = append(above, filepath.Dir(at))
+	}
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return err
+	}
+	for _, parent := range above {
+		root, err := os.OpenRoot(parent)
+		if errors.Is(err, fs.ErrPermission) {
+			continue // Folders can be made in it by whoever may not read it.
+		}
+		if err == nil {
+			err = errors.Join(syncDir(root, "."), root.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeLeftovers removes what killed processes left behind. Failing to is no reason to fail a write.

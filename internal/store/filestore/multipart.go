@@ -204,14 +204,20 @@ func (u *upload) layout(number int, size int64) (int64, error) {
 	var layout int64
 	err := readJSON(u.root, u.file(layoutFile), &layout)
 	switch {
-	case err == nil:
+	case err == nil && layout > 0:
 		return layout, nil
-	case !errors.Is(err, fs.ErrNotExist):
+	case !errors.Is(err, fs.ErrNotExist) && !isDamaged(err):
 		return 0, err
 	case number != 1 || size == 0:
 		return 0, nil
 	}
 	return size, u.writeSmall(u.file(layoutFile), size)
+}
+
+// isDamaged tells content that makes no sense, as a power cut leaves it in files that were not synced, from a file that cannot be read.
+func isDamaged(err error) bool {
+	_, system := errors.AsType[*fs.PathError](err)
+	return !system
 }
 
 // writeSmall writes a file that is whole or absent to every other reader, but not durable.

@@ -281,3 +281,33 @@ func TestBodiesFromFiles(t *testing.T) {
 		t.Errorf("the file's own position has moved to %d, %v", pos, err)
 	}
 }
+
+// A power cut leaves files that were not synced empty, or full of zeros.
+func TestLayoutDamaged(t *testing.T) {
+	const size = 1000
+	one, two, three := noise(1, size), noise(2, size), noise(3, 77)
+	for _, damage := range []string{"", "\x00\x00\x00\x00", "0", "-1", "{}"} {
+		for _, again := range [][]int{{1, 2, 3}, {3, 2, 1}, {2, 3}, {3}} {
+			dir := t.TempDir()
+			parts := map[int]string{1: one, 2: two, 3: three}
+			u := upload(t, dir, parts)
+			write(t, filepath.Join(dir, ".hf-cache-sync", "uploads", u.ID, "layout"), damage)
+			s := open(t, dir)
+			for _, n := range again {
+				if _, err := s.PutPart(t.Context(), u, n, section(parts[n])); err != nil {
+					t.Fatalf("layout %q: part %d: %v", damage, n, err)
+				}
+			}
+			have, err := s.Parts(t.Context(), u)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = s.Complete(t.Context(), u, have); err != nil {
+				t.Fatalf("layout %q, parts %d stored again: %v", damage, again, err)
+			}
+			if got := get(t, s, "blobs/k"); got != one+two+three {
+				t.Errorf("layout %q, parts %d stored again: %d wrong bytes", damage, again, len(got))
+			}
+		}
+	}
+}
