@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the programs that tools/go.mod pins into .cache/bin, and says nothing
-# when they are there already. From cold it takes some minutes.
+# Builds the programs that tools/go.mod and tools/minio/go.mod pin into
+# .cache/bin, and says nothing when they are there already. From cold it takes
+# some minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bin=$PWD/.cache/bin
-names="golangci-lint gotestsum versitygw"
 
 mkdir -p "$bin"
 # Two runs at once would write the same files: the second waits.
@@ -14,20 +14,25 @@ if command -v flock >/dev/null; then
 	flock 9
 fi
 
-# A linter built by an older Go refuses newer code, so the version counts too.
-want=$({ cat tools/go.mod tools/go.sum; go version; } | git hash-object --stdin)
-if [[ -f $bin/.stamp && $(<"$bin/.stamp") == "$want" ]]; then
-	missing=
-	for name in $names; do
+# install builds the programs of the module in a folder, if any of the given names
+# is missing or was built from other versions, by which the stamp tells.
+install() {
+	local module=$1 stamp=$2 name want missing=
+	shift 2
+	# A linter built by an older Go refuses newer code, so the version counts too.
+	want=$({ cat "$module/go.mod" "$module/go.sum"; go version; } | git hash-object --stdin)
+	for name; do
 		[[ -x $bin/$name ]] || missing=1
 	done
-	[[ -n $missing ]] || exit 0
-fi
+	if [[ -z $missing && -f $bin/$stamp && $(<"$bin/$stamp") == "$want" ]]; then return; fi
+	echo "tools: building $*"
+	rm -f "$bin/$stamp"
+	env -u GOOS -u GOARCH GOBIN="$bin" CGO_ENABLED=0 go -C "$module" install -trimpath -ldflags='-s -w' tool
+	for name; do
+		[[ -x $bin/$name ]] || { echo "tools: $module/go.mod does not give $name" >&2; exit 1; }
+	done
+	echo "$want" >"$bin/$stamp"
+}
 
-echo "tools: building $names"
-rm -f "$bin/.stamp"
-env -u GOOS -u GOARCH GOBIN="$bin" CGO_ENABLED=0 go -C tools install -trimpath tool
-for name in $names; do
-	[[ -x $bin/$name ]] || { echo "tools: tools/go.mod does not give $name" >&2; exit 1; }
-done
-echo "$want" >"$bin/.stamp"
+install tools .stamp golangci-lint gotestsum govulncheck versitygw
+install tools/minio .stamp-minio minio

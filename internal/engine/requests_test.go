@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -101,6 +102,7 @@ func TestRequestsOfMovedRef(t *testing.T) {
 				write(t, b.Cache, model, second, "main", sample()[1:2])
 				if !conditions {
 					b.Catalog.Store = unconditional{b.Catalog.Store}
+					b.Catalog.Settle = time.Millisecond
 				}
 				want := plan.Requests{Put: 3, Get: 1}
 				if policy.ForceRefs {

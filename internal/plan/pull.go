@@ -68,6 +68,23 @@ func NewPull(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, polic
 	return p
 }
 
+// Contradiction is a file that the manifest has otherwise than the listing of the same commit that the cache has, or nil. A commit never changes, so one of the two is
+// wrong; the listing may be the Hub's own, and a manifest is anybody's who may write the bucket. Two digests of different kinds can be of the same bytes.
+func (p *Pull) Contradiction() *manifest.ConflictError {
+	if p.Local == nil || p.Local.Tree == nil {
+		return nil
+	}
+	for _, f := range p.Files {
+		entry, listed := p.Local.Tree[f.Path]
+		id := entry.ID()
+		if listed && entry.Size == f.Size && (id == "" || id == f.Blob || id.Algorithm() != f.Blob.Algorithm()) {
+			continue
+		}
+		return &manifest.ConflictError{Key: p.Manifest.Key(), Path: f.Path, Ours: manifest.File{Path: f.Path, Blob: id, Size: entry.Size}, Theirs: f}
+	}
+	return nil
+}
+
 // realFiles are the files, by path and size, that the snapshot holds itself, as caches without links do.
 func (p *Pull) realFiles() map[manifest.File]bool {
 	if p.Local == nil {

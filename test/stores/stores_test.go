@@ -1,4 +1,8 @@
-// Package stores runs the contract of the stores on S3 servers: one in this process, and a real one.
+// Package stores runs the contract of the stores, and the program itself, on S3
+// servers: one in this process, real ones, and services that are not quite S3,
+// which are played by a proxy. With HFCS_REAL_REMOTE, a URL as --remote takes it,
+// and credentials in the variables that the program reads, also on a real
+// service, below a prefix of its own that is removed afterwards.
 package stores
 
 import (
@@ -16,7 +20,6 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/faultstore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/retrystore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/store/storetest"
 	"github.com/rclone/gofakes3"
 	"github.com/rclone/gofakes3/s3mem"
 
@@ -81,43 +84,6 @@ func open(t *testing.T, o s3store.Options) store.Store {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func TestContract(t *testing.T) {
-	fakeBucket := fakeBuckets(t)
-	fakeDiffers := storetest.Options{AnyDigest: true, RacyConditions: true, EmptyUploads: true, WholeKeysOnly: true}
-	realDiffers := storetest.Options{FlatFolders: true, RacyFolders: true, CutParts: true}
-	for _, server := range []struct {
-		name    string
-		differs storetest.Options
-		bucket  func(t *testing.T) s3store.Options
-	}{
-		{"gofakes3", fakeDiffers, fakeBucket},
-		{"versitygw", realDiffers, realBucket},
-	} {
-		for _, way := range []struct {
-			name string
-			open func(t *testing.T, o s3store.Options) store.Store
-		}{
-			{"", open},
-			{" below a prefix", func(t *testing.T, o s3store.Options) store.Store {
-				t.Helper()
-				o.Prefix = "/team a/+b%/"
-				return open(t, o)
-			}},
-			{" retried", func(t *testing.T, o s3store.Options) store.Store {
-				t.Helper()
-				return retrystore.New(open(t, o), retrystore.Options{})
-			}},
-		} {
-			t.Run(server.name+way.name, func(t *testing.T) {
-				storetest.Run(t, server.differs, func(t *testing.T) store.Store {
-					t.Helper()
-					return way.open(t, server.bucket(t))
-				})
-			})
-		}
-	}
 }
 
 // TestPathInTheEndpoint goes through a fake that checks signatures, which cover the path.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,21 +61,42 @@ func MainWithS3(m *testing.M, use func(*S3)) (code int) {
 // StartS3 starts versitygw on a free port, keeping its buckets below root. Flags,
 // such as --readonly, are its own. Call Stop at the end.
 func StartS3(ctx context.Context, root string, flags ...string) (*S3, error) {
-	path, err := tool("bin/versitygw")
+	return startServer(ctx, root, "versitygw", func(address string) (args, env []string) {
+		args = append([]string{"--access", s3AccessKey, "--secret", s3SecretKey, "--port", address, "--keep-alive", "--quiet"}, flags...)
+		return append(args, "posix", root), nil
+	})
+}
+
+// StartMinIO starts MinIO on a free port, keeping its buckets below root in a form
+// of its own: Path is of no use. Call Stop at the end.
+func StartMinIO(ctx context.Context, root string) (*S3, error) {
+	return startServer(ctx, root, "minio", func(address string) (args, env []string) {
+		return []string{"server", "--quiet", "--address", address, root}, []string{
+			"MINIO_ROOT_USER=" + s3AccessKey, "MINIO_ROOT_PASSWORD=" + s3SecretKey,
+			"MINIO_BROWSER=off", "MINIO_UPDATE=off",
+			"MINIO_CI_CD=1", // It takes a folder beside other files only then.
+		}
+	})
+}
+
+// startServer starts a program of the tools; command is its arguments and
+// environment for an address to listen on.
+func startServer(ctx context.Context, root, program string, command func(address string) (args, env []string)) (*S3, error) {
+	path, err := tool("bin/" + program)
 	if err != nil {
 		return nil, err
 	}
 	// Another process may take the port between its choice and its use.
 	for range 3 {
 		var s *S3
-		if s, err = startS3(ctx, path, root, flags); err == nil {
+		if s, err = startOnce(ctx, path, root, command); err == nil {
 			return s, nil
 		}
 	}
 	return nil, fmt.Errorf("starting an S3 server: %w", err)
 }
 
-func startS3(ctx context.Context, path, root string, flags []string) (*S3, error) {
+func startOnce(ctx context.Context, path, root string, command func(address string) (args, env []string)) (*S3, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("looking for a port: %w", err)
@@ -84,10 +106,10 @@ func startS3(ctx context.Context, path, root string, flags []string) (*S3, error
 		return nil, fmt.Errorf("looking for a port: %w", err)
 	}
 	s := &S3{Endpoint: "http://" + address, root: root, output: &bytes.Buffer{}, exited: make(chan struct{})}
-	args := append([]string{"--access", s3AccessKey, "--secret", s3SecretKey, "--port", address, "--keep-alive", "--quiet"}, flags...)
-	s.cmd = exec.Command(path, append(args, "posix", root)...)
+	args, env := command(address)
+	s.cmd = exec.Command(path, args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
-	s.cmd.Env = []string{"HOME=" + root}
+	s.cmd.Env = append([]string{"HOME=" + root}, env...)
 	started := make(chan error, 1)
 	go func() {
 		defer close(s.exited)
@@ -102,7 +124,7 @@ func startS3(ctx context.Context, path, root string, flags []string) (*S3, error
 		}
 	}()
 	if err = <-started; err != nil {
-		return nil, fmt.Errorf("starting versitygw: %w", err)
+		return nil, fmt.Errorf("starting %s: %w", filepath.Base(path), err)
 	}
 	if err = s.waitReady(ctx, address); err != nil {
 		s.Stop()
@@ -111,25 +133,41 @@ func startS3(ctx context.Context, path, root string, flags []string) (*S3, error
 	return s, nil
 }
 
-// waitReady returns when the server takes connections.
+// waitReady returns when the server answers requests. One of nobody is refused,
+// which says as much as a success; 503 says that it has yet to begin.
 func (s *S3) waitReady(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		err := ready(ctx, address)
 		if err == nil {
-			return conn.Close() //nolint:wrapcheck // Nothing to add.
+			return nil
 		}
 		select {
 		case <-s.exited:
-			return errors.New("versitygw ended at once")
+			return errors.New("the server ended at once")
 		case <-ctx.Done():
-			return fmt.Errorf("versitygw takes no connections: %w", err)
+			return fmt.Errorf("the server takes no requests: %w", err)
 		case <-tick.C:
 		}
 	}
+}
+
+func ready(ctx context.Context, address string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("asking the server: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking the server: %w", err)
+	}
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		err = errors.New(resp.Status)
+	}
+	return errors.Join(err, resp.Body.Close())
 }
 
 // Stop kills the server and waits for its end.

@@ -33,12 +33,26 @@ func (s *Store) Get(ctx context.Context, key string, rng store.Range) (io.ReadCl
 	case ranged:
 		opts.Set("Range", fmt.Sprintf("bytes=%d-", rng.Offset))
 	}
-	if rng.ETag != "" {
+	var truth store.Info
+	evasive := s.evasive.Load()
+	switch {
+	case rng.ETag != "":
 		opts.Set("If-Match", `"`+rng.ETag+`"`)
+	case evasive:
+		// Asked before and not after: an ETag that is older than the bytes makes a write that builds on them fail, a newer one would let it undo another's.
+		// A service that redirects a HEAD, too, is taken at its CDN's word.
+		if truth, err = s.Stat(ctx, key); err != nil && !errors.Is(err, store.ErrWrongRegion) {
+			return nil, store.Info{}, retold(err, c.op)
+		}
 	}
 	rc, oi, header, err := s.core.GetObject(ctx, s.bucket, s.prefix+key, opts)
 	if err != nil {
 		return nil, store.Info{}, s.fail(ctx, c, err)
+	}
+	if c.redirected && !c.named && rng.ETag == "" && !evasive {
+		_ = rc.Close() // Nothing is lost by it.
+		s.evasive.Store(true)
+		return s.Get(ctx, key, rng)
 	}
 	b := &body{ctx: ctx, s: s, c: c, rc: rc}
 	info, err := s.openBody(ctx, b, rng, infoOf(key, oi), header)
@@ -46,7 +60,20 @@ func (s *Store) Get(ctx context.Context, key string, rng store.Range) (io.ReadCl
 		_ = rc.Close() // The error that matters is the first.
 		return nil, store.Info{}, s.fail(ctx, c, err)
 	}
+	if c.redirected && truth.Key != "" {
+		info.ETag, info.Modified, info.Metadata = truth.ETag, truth.Modified, truth.Metadata
+	}
 	return b, info, nil
+}
+
+// retold is an error of one operation as that of another that it is a part of.
+func retold(err error, op string) error {
+	if e, ok := errors.AsType[*store.Error](err); ok {
+		other := *e
+		other.Op = op
+		return &other
+	}
+	return err
 }
 
 // openBody works out from an answer how large the object is and how much of it will come, and whether it is the object that was asked for.
@@ -187,6 +214,12 @@ func infoOf(key string, oi minio.ObjectInfo) store.Info {
 	return info
 }
 
+// possible says whether a key can start with prefix. Some services (MinIO) answer an error where no key of theirs can.
+func possible(op, prefix string) bool {
+	folder := strings.LastIndexByte(prefix, '/')
+	return folder < 0 || store.CheckKey(op, prefix[:folder]) == nil
+}
+
 // List yields the objects whose keys start with prefix, a page at a time. What a key of ours cannot name (the "folders" that some consoles
 // make) is passed over.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Info, error] {
@@ -194,6 +227,9 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Info, e
 		ctx, c, err := s.beginAny(ctx, "list", prefix)
 		if err != nil {
 			yield(store.Info{}, err)
+			return
+		}
+		if !possible(c.op, prefix) {
 			return
 		}
 		noOwner := false

@@ -17,7 +17,7 @@
 // # Services that differ
 //
 // A GET may be answered by a redirect to a CDN (Hugging Face Storage Buckets): it is followed without the credentials. The ETag of such an
-// answer may be the CDN's; a pinned one is then checked against the service itself. Endpoints may have a path (https://s3.hf.co/namespace).
+// answer may be the CDN's, which no condition can be built on: the service itself is then asked by a HEAD, which is a second request. Endpoints may have a path (https://s3.hf.co/namespace).
 // Conditional writes are sent where a caller asks for them; a 501 (Backblaze B2) is [store.ErrUnsupported], and remembered, so that
 // later ones fail without moving their bodies. Multipart uploads take no conditions: services check them at different moments, or never.
 package s3store
@@ -104,6 +104,7 @@ type Store struct {
 	secrets      *strings.Replacer
 	answer       time.Duration
 	noConditions atomic.Bool
+	evasive      atomic.Bool // redirects a GET without saying which object it leads to
 	mustCond     bool
 	checksum     bool
 	clock        *clock

@@ -26,6 +26,7 @@ type call struct {
 	retryAfter int       // seconds
 	date       time.Time // the service's clock
 	redirected bool      // the answer came from elsewhere
+	named      bool      // the service itself gave the ETag of what it redirected to
 	page       bool      // the answer is for a browser
 }
 
@@ -154,6 +155,7 @@ func (t *transport) follow(req *http.Request, resp *http.Response, c *call) (*ht
 	}
 	if c.redirected {
 		// What the service itself said of the object counts.
+		c.named = first.Get("Etag") != ""
 		for _, name := range []string{"Etag", "Last-Modified"} {
 			if v := first.Get(name); v != "" {
 				resp.Header.Set(name, v)

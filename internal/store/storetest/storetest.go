@@ -32,13 +32,14 @@ type Options struct {
 	RacyFolders bool
 	// CutParts says that of a part whose transfer is cut the server keeps what came, under its digest, but lists the size that was announced.
 	CutParts bool
+	// WholeKeysOnly says that unfinished uploads are found by their whole key alone (MinIO).
+	WholeKeysOnly bool
 
 	// The rest is for fakes; no real store may.
 
 	AnyDigest      bool // takes bytes of any digest
 	RacyConditions bool // of several puts under one condition more than one may succeed
 	EmptyUploads   bool // completes an upload of no parts
-	WholeKeysOnly  bool // finds unfinished uploads by their whole key alone
 }
 
 // Run runs the suite. open gives a fresh and empty store to each test.
