@@ -41,6 +41,7 @@ func (a *app) manifestCacheDir() string {
 
 // readBucket reads the manifests and refs of the repositories that are wanted.
 func (a *app) readBucket(ctx context.Context, catalog *remote.Catalog, wants func(hub.Repo) bool) (*remote.Contents, error) {
+	collectAt(gcPercentBucket, a.Env)
 	contents, err := catalog.Contents(ctx, wants)
 	_ = catalog.Cache.Close() // only read from, as far as the result goes
 	if err != nil {

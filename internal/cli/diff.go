@@ -134,7 +134,7 @@ func (a *app) readBoth(
 ) (inv *hfcache.Inventory, contents *remote.Contents, err error) {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() (err error) {
-		inv, err = cache.Scan(ctx, wants)
+		inv, err = cache.ScanFiles(ctx, wants)
 		return err
 	})
 	work.Go(func() (err error) {

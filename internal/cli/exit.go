@@ -136,7 +136,10 @@ func explanations() []explanation {
 		{is(hub.ErrRepo, hub.ErrRef, hub.ErrCommit), exitUsage, "a repository is org/name, datasets/org/name, spaces/org/name or hf://…@revision"},
 		// A folder as a bucket denies by the file system; keys have nothing to do with it.
 		{is(fs.ErrPermission, syscall.EROFS), exitDisk, "make the folder writable for this user"},
+		{is(store.ErrClockSkew), exitDenied, "set this machine's clock, best by a time service (timedatectl set-ntp true)"},
+		{is(store.ErrExpired), exitDenied, "get new credentials, for example with aws sso login, then run the same command again; it carries on where it stopped"},
 		{is(store.ErrDenied), exitDenied, "check the key: B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+		{is(store.ErrSetting), exitUsage, "change that setting in the configuration file, or leave it out"},
 		{is(store.ErrBadConfig), exitUsage, "check the bucket's name, its region and its endpoint (B2_ENDPOINT or AWS_ENDPOINT_URL)"},
 		{is(store.ErrUnavailable, context.DeadlineExceeded), exitUnreachable, "check the network and the endpoint, then run the same command again; it carries on where it stopped"},
 		{is(store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT), exitDisk, "free some space, then run the same command again; it carries on where it stopped"},

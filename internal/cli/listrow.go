@@ -244,7 +244,7 @@ func pushedRevisions(contents *remote.Contents) []listRow {
 	rows := []listRow{}
 	for _, l := range contents.Revisions {
 		row := listRow{
-			repo: l.Repo, commit: l.Commit, revisions: 1, files: len(l.Files), complete: completeWord(l.Completeness()), modified: l.Modified,
+			repo: l.Repo, commit: l.Commit, revisions: 1, files: len(l.Files), complete: completeWord(l.Completeness), modified: l.Modified,
 			refs: refNames(l.Refs), places: entryPlaces(l),
 		}
 		for _, f := range l.Files {

@@ -56,9 +56,6 @@ func (e *noCacheError) Error() string {
 	return fmt.Sprintf("there is no cache at %s (from %s)", e.dir, e.origin)
 }
 
-// maxTries is how often a request is made that gets nowhere: some fifteen seconds of waiting, after which a person wants to be told. Everything can be resumed.
-const maxTries = 6
-
 // catalog opens the bucket. progress may be nil; throttle is called when the store asks to slow down.
 func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, error) {
 	where, err := config.ResolveRemote(a.remote, a.Env, a.file)
@@ -74,7 +71,8 @@ func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, er
 	}
 	logger := a.logger()
 	counted := countstore.New(limitstore.New(raw, int64(a.bwlimit)))
-	retrying := retrystore.New(counted, retrystore.Options{MaxTries: maxTries, OnRetry: func(r retrystore.Retry) {
+	retries := a.patience.retries()
+	retries.OnRetry = func(r retrystore.Retry) {
 		logger.Debug("retrying", slog.String("op", r.Op), slog.String("key", r.Key), slog.Duration("wait", r.Wait), slog.Any("error", r.Err))
 		if failure, ok := errors.AsType[*store.Error](r.Err); ok && overloaded(failure.Code) && throttle != nil {
 			throttle()
@@ -85,8 +83,8 @@ func (a *app) catalog(progress event.Sink, throttle func()) (*remote.Catalog, er
 				Text: "trying again in " + r.Wait.Round(time.Second/10).String(),
 			})
 		}
-	}})
-	return &remote.Catalog{Store: retrying, Now: a.Now}, nil
+	}
+	return &remote.Catalog{Store: retrystore.New(counted, retries), Now: a.Now}, nil
 }
 
 // overloaded says whether a store's code asks for fewer requests.
@@ -120,6 +118,8 @@ func (a *app) openQuietly(where config.Remote) (store.Store, error) {
 			AccessKey: credentials.AccessKey, SecretKey: credentials.SecretKey, SessionToken: credentials.SessionToken, Chain: credentials.Chain,
 		},
 		Agent:          agent(where) + "/" + version(),
+		StallTimeout:   a.patience.stallTime,
+		AnswerTimeout:  2 * a.patience.stallTime,
 		NoConditions:   a.file.ConditionalWrites() == "off",
 		MustConditions: a.file.ConditionalWrites() == "on",
 		KeepChecksum:   a.file.Checksum() == "sha256",

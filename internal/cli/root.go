@@ -29,6 +29,7 @@ type app struct {
 	noProgress bool
 	jsonEvents bool
 	bwlimit    byteRate
+	patience   networkPatience
 
 	file        *config.File // what the configuration file says; never nil once a command runs
 	fileErr     error        // why it could not be read, for commands that go on without
@@ -74,6 +75,7 @@ Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_RE
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print errors only")
 	flags.BoolVar(&a.noProgress, "no-progress", false, "no progress on standard error")
 	flags.BoolVar(&a.jsonEvents, "json-events", false, "what happens as JSON objects on standard error, one a line")
+	a.patience.flags(flags)
 	flags.Var(&a.bwlimit, "bwlimit", "move at most so many bytes a second, up and down together: 50MB, 20MiB (0: no limit)")
 	cmd.Version = version()
 	cmd.SetVersionTemplate("hf-cache-sync {{.Version}}\n")
@@ -126,6 +128,9 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		a.events = ui.NewJSONEvents(a.Stderr, a.Now)
 	}
 	a.prepared.Store(true)
+	if errs == nil {
+		errs = a.patience.check()
+	}
 	if errs != nil {
 		return errs
 	}

@@ -115,6 +115,7 @@ func (o *statusOptions) run(ctx context.Context) (err error) {
 		report.Bucket.URL = ""
 	}
 	if catalog != nil {
+		inv.DropAllButFiles() // the report has what it needs of the rest
 		if err := o.compare(ctx, inv, catalog, &report.Bucket); err != nil {
 			return err
 		}

@@ -56,6 +56,7 @@ func (a *app) openHub(sink event.Sink) (*upstream, error) {
 	log := a.logger()
 	client := &hubclient.Client{
 		Endpoint: settings.Endpoint, Token: settings.Token, Offline: settings.Offline, Agent: "hf-cache-sync/" + version(),
+		Tries: a.patience.tries, FirstWait: a.patience.retryWait, StallTime: a.patience.stallTime,
 		Waiting: func(d time.Duration, why error) {
 			log.Debug("waiting for the Hub", slog.Duration("wait", d), slog.Any("error", why))
 			if sink != nil && (errors.Is(why, hubclient.ErrRateLimited) || d >= time.Second) {

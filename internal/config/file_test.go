@@ -224,23 +224,3 @@ func TestFilePaths(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParseFile(f *testing.F) {
-	f.Add([]byte(python))
-	f.Add([]byte("storage: {url: \"s3://b\", checksum: sha256}\npush: {include: [a, b], exclude: c}\n"))
-	f.Add([]byte("a: &a [*a]\n"))
-	f.Add([]byte("team:\n  <<: {prefix: x}\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := config.ParseFile("c.yaml", data)
-		if err != nil {
-			if _, ok := errors.AsType[*config.FileError](err); !ok || file != nil {
-				t.Errorf("got %v, %v", file, err)
-			}
-			return
-		}
-		if size, _ := file.MaxLocal(); size < 0 {
-			t.Errorf("the budget is %d", size)
-		}
-		_, _ = config.ResolveRemote("", vars{}.lookup, file) // must not panic
-	})
-}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -112,23 +111,4 @@ func TestSecretsInURLsAreNotEchoed(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", endpoint, got, err)
 		}
 	}
-}
-
-func FuzzParseRemote(f *testing.F) {
-	for _, s := range []string{"s3://bucket/a/b", "file:///mnt/a%20b", "file:/C:/x", "/mnt", "s3://a:b@c"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, in string) {
-		got, err := ParseRemote(in)
-		if err != nil {
-			return
-		}
-		again, err := ParseRemote(got.String())
-		if err != nil || again != got {
-			t.Errorf("%q is %+v, whose text %q reads back as %+v, %v", in, got, got.String(), again, err)
-		}
-		if got.Kind == Folder && runtime.GOOS != "windows" && !strings.HasPrefix(got.Path, "/") {
-			t.Errorf("%q is the relative folder %q", in, got.Path)
-		}
-	})
 }

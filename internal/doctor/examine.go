@@ -37,7 +37,7 @@ type Bucket struct {
 
 	Uploads    int // unfinished ones
 	Oldest     time.Time
-	UploadsErr error // wraps store.ErrUnsupported if there cannot be any
+	UploadsErr error // wraps store.ErrUnsupported if there cannot be any, or none can be listed
 
 	Refs Sample
 }
@@ -156,6 +156,10 @@ var errOtherBytes = errors.New("what was read is not what was written")
 func (e Exam) uploads(ctx context.Context, b *Bucket) {
 	parts, ok := store.As[store.Multipart](e.Catalog.Store)
 	if !ok {
+		b.UploadsErr = store.ErrUnsupported
+		return
+	}
+	if s, ok := store.As[store.WholeKeys](e.Catalog.Store); ok && s.WholeKeys() {
 		b.UploadsErr = store.ErrUnsupported
 		return
 	}

@@ -22,13 +22,14 @@ const tries = 2
 // downloadSmall streams a blob through its digest into a staged file, and leaves that to be published with others.
 func (r *pullRun) downloadSmall(ctx context.Context, f manifest.File) error {
 	for try := 1; ; try++ {
+		upstream := r.isUpstream(f)
 		staged, err := r.stageSmall(ctx, f)
 		switch {
 		case err == nil:
 			r.groups.add(pending{staged, f.Size, func(ctx context.Context, err error) error { return r.moved(ctx, f, err) }})
 			return nil
 		case isMismatch(err) && try < tries:
-		case r.turn(ctx, f, err):
+		case !upstream && r.turn(ctx, f, err):
 			try = 0
 		default:
 			return r.finish(ctx, f, err)
@@ -127,9 +128,10 @@ func (r *pullRun) fetchLarge(ctx context.Context, f manifest.File) error {
 		return err
 	}
 	for try := 1; ; try++ {
+		upstream := r.isUpstream(f)
 		err = r.tryLarge(ctx, f, staged)
 		again := isMismatch(err) && try < tries
-		if !again && err != nil && r.turn(ctx, f, err) {
+		if !again && err != nil && !upstream && r.turn(ctx, f, err) {
 			again, try = true, 0 // what arrived from the bucket stays; the digest over all of it will tell
 		}
 		if !isMismatch(err) && !again {

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,7 +124,7 @@ func (r *pushRun) unfinished(ctx context.Context, large []plan.PushBlob) (map[st
 		wanted[manifest.BlobKey(b.ID)] = true
 	}
 	found := map[string]store.Upload{}
-	for u, err := range multipart.Uploads(ctx, manifest.BlobPrefix) {
+	for u, err := range r.uploadsOf(ctx, multipart, wanted) {
 		if errors.Is(err, store.ErrDenied) || errors.Is(err, store.ErrUnsupported) {
 			return found, nil // a key that may write but not list uploads can still push, only not resume
 		}
@@ -138,6 +141,22 @@ func (r *pushRun) unfinished(ctx context.Context, large []plan.PushBlob) (map[st
 		}
 	}
 	return found, nil
+}
+
+// uploadsOf yields what the store tells of unfinished uploads: of all blobs, or where it tells no more, of those that are wanted.
+func (r *pushRun) uploadsOf(ctx context.Context, multipart store.Multipart, wanted map[string]bool) iter.Seq2[store.Upload, error] {
+	if s, ok := store.As[store.WholeKeys](r.store()); !ok || !s.WholeKeys() {
+		return multipart.Uploads(ctx, manifest.BlobPrefix)
+	}
+	return func(yield func(store.Upload, error) bool) {
+		for _, key := range slices.Sorted(maps.Keys(wanted)) {
+			for u, err := range multipart.Uploads(ctx, key) {
+				if !yield(u, err) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // uploadLarge moves a blob in parts. What an earlier run stored is used if its digest agrees.

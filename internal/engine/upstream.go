@@ -213,9 +213,10 @@ func (r *pullRun) isUpstream(f manifest.File) bool {
 	return r.plan.Upstream[f.Blob] || r.turned[f.Blob] || r.down
 }
 
-// turn makes the Hub the source of a blob that the bucket could not give, and says whether that is worth trying.
+// turn makes the Hub the source of a blob that the bucket could not give, and says whether that is worth trying. The caller has asked isUpstream before it began: another blob
+// may have found the bucket gone since, while this one was still waiting for it.
 func (r *pullRun) turn(ctx context.Context, f manifest.File, err error) bool {
-	if r.Upstream == nil || ctx.Err() != nil || !upstreamMayHelp(err) || r.isUpstream(f) {
+	if r.Upstream == nil || ctx.Err() != nil || !upstreamMayHelp(err) {
 		return false
 	}
 	r.mu.Lock()

@@ -52,7 +52,7 @@ type BucketResult struct {
 	Damaged []BucketDamage
 }
 
-// VerifyRemote reads every blob of a plan once and says which are not what their keys and the manifests say. It changes nothing. The error is for what ends it
+// VerifyRemote reads every blob of a plan, and says which are not what their keys and the manifests say. It changes nothing. The error is for what ends it
 // early; the result is valid up to there even then.
 func (e *Engine) VerifyRemote(ctx context.Context, p *plan.BucketVerify) (*BucketResult, error) {
 	r := &bucketRun{Engine: e, result: &BucketResult{}}
@@ -127,8 +127,19 @@ func (r *bucketRun) note(ctx context.Context, b plan.BucketBlob, err error) erro
 	return nil
 }
 
-// blob reads one blob. One whose size no manifest announces is known to be wrong without reading it, which would cost something.
+// blob reads one blob, and one whose bytes are wrong once more: they may have been damaged on the way.
 func (r *bucketRun) blob(ctx context.Context, b plan.BucketBlob) (err error) {
+	for range tries {
+		err = r.read(ctx, b)
+		if mismatch, ok := errors.AsType[*hub.MismatchError](err); !ok || mismatch.GotSize != mismatch.WantSize {
+			return err
+		}
+	}
+	return err
+}
+
+// read reads a blob once. One whose size no manifest announces is known to be wrong without reading it, which would cost something.
+func (r *bucketRun) read(ctx context.Context, b plan.BucketBlob) (err error) {
 	if err := r.shared().acquire(ctx); err != nil {
 		return err
 	}
@@ -152,6 +163,7 @@ func (r *bucketRun) blob(ctx context.Context, b plan.BucketBlob) (err error) {
 		return err
 	}
 	if err := v.Verify(); err != nil {
+		r.emit(event.Event{Kind: event.ItemProgress, Item: string(b.ID), Bytes: -info.Size})
 		return err
 	}
 	r.mu.Lock()

@@ -303,7 +303,7 @@ func TestVerifyRemote(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
-	if gets := len(script.Calls("get")); result.Blobs != 1 || gets != len(files)+4 { // two refs, two manifests
+	if gets := len(script.Calls("get")); result.Blobs != 1 || gets != len(files)+5 { // two refs, two manifests, the damaged blob once more
 		t.Errorf("%d good blobs, %d requests", result.Blobs, gets)
 	}
 
@@ -362,5 +362,21 @@ func TestVerifyRemoteStopsWhenNothingCanBeRead(t *testing.T) {
 	e.Catalog.Store = faultstore.New(e.Catalog.Store, script)
 	if result, err := e.VerifyRemote(t.Context(), p); !errors.Is(err, store.ErrDenied) || len(result.Damaged) != 0 {
 		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+// What is damaged on its way is no damage of the bucket's.
+func TestVerifyRemoteReadsDamageTwice(t *testing.T) {
+	e := site(t, filepath.Join(t.TempDir(), "hub"), filepath.Join(t.TempDir(), "bucket"))
+	files := sample()
+	write(t, e.Cache, model, first, "main", files)
+	push(t, e)
+	p := bucketPlan(t, e)
+	script := &faultstore.Script{}
+	script.Add(faultstore.Fault{Op: "get", Key: manifest.BlobKey(files[2].id()), Flip: true})
+	e.Catalog.Store = faultstore.New(e.Catalog.Store, script)
+	result, err := e.VerifyRemote(t.Context(), p)
+	if err != nil || len(result.Damaged) != 0 || result.Blobs != len(p.Blobs) || len(script.Calls("get")) != len(p.Blobs)+1 {
+		t.Errorf("%+v, %v, %d requests for %d blobs", result, err, len(script.Calls("get")), len(p.Blobs))
 	}
 }

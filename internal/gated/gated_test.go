@@ -189,22 +189,3 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
-
-func FuzzFrontMatter(f *testing.F) {
-	f.Add([]byte("---\nextra_gated_prompt: x\n---\n"))
-	f.Add([]byte("---\na: &a [*a, *a]\ngated: *a\n---\n"))
-	f.Add([]byte("---\na: &a no\n<<: *a\ngated: *a\n---\n"))
-	f.Add([]byte("---\n? [a]\n: b\n---"))
-	f.Add([]byte("---\n%YAML 1.1\n--- !!map {gated: !!bool no}\n---\n"))
-	f.Add([]byte("\xef\xbb\xbf \r\n---\r\ngated: |\r\n  x\r\n---\r\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var c gated.Checker
-		found, is := c.Look(map[string][]byte{"README.md": data})
-		if is && !bytes.Contains(data, []byte("gated")) && !bytes.ContainsAny(data, `"\`) { // a quoted key may be written with escapes
-			t.Errorf("gated by %q, which is not there", found.Signal)
-		}
-		if is != (found != gated.Finding{}) {
-			t.Errorf("%v: %+v", is, found)
-		}
-	})
-}

@@ -28,7 +28,31 @@ const (
 // Scan reads the cache. Only repositories that want says yes to are looked into; nil means all. It fails only if the cache folder itself
 // cannot be read or ctx is done; whatever else is wrong becomes a [Problem].
 func (c *Cache) Scan(ctx context.Context, want func(hub.Repo) bool) (*Inventory, error) {
-	s := &scan{cache: c, names: newNames(), shared: c.hasSharedStore(), inodes: map[string]Inode{}}
+	return c.scan(ctx, want, func(*Repo) {})
+}
+
+// ScanFiles is [Cache.Scan] for those who look at files and refs alone. It leaves out [Repo.Blobs] and [Revision.Tree], which take more memory than all the rest.
+func (c *Cache) ScanFiles(ctx context.Context, want func(hub.Repo) bool) (*Inventory, error) {
+	return c.scan(ctx, want, (*Repo).dropAllButFiles)
+}
+
+// DropAllButFiles makes of an inventory what [Cache.ScanFiles] would have given, to free the memory.
+func (inv *Inventory) DropAllButFiles() {
+	for _, r := range inv.Repos {
+		r.dropAllButFiles()
+	}
+}
+
+func (r *Repo) dropAllButFiles() {
+	r.Blobs = nil
+	for _, rev := range r.Revisions {
+		rev.Tree = nil
+	}
+}
+
+// scan reads the cache. drop takes from a repository what the caller has no use for, as soon as it has been read.
+func (c *Cache) scan(ctx context.Context, want func(hub.Repo) bool, drop func(*Repo)) (*Inventory, error) {
+	s := &scan{cache: c, names: newNames(), shared: c.hasSharedStore(), drop: drop, inodes: map[string]Inode{}}
 	entries, err := readDir(c.root)
 	if err != nil {
 		return nil, fmt.Errorf("cache folder %s: %w", c.dir, err)
@@ -75,6 +99,7 @@ type scan struct {
 	cache  *Cache
 	names  *names
 	shared bool
+	drop   func(*Repo)
 
 	mu       sync.Mutex // guards what follows
 	repos    []*Repo
@@ -171,6 +196,7 @@ func (s *scan) repo(ctx context.Context, id hub.Repo) {
 	r.refs("")
 	r.trees = <-ahead
 	r.revisions(ctx)
+	s.drop(r.repo)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.repos = append(s.repos, r.repo)

@@ -1,9 +1,11 @@
 package hfcache
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -22,7 +24,12 @@ func (r *repoScan) revisions(ctx context.Context) {
 	revs := map[hub.Commit]*Revision{}
 	r.eachCommit(ctx, snapshotsDir, revs, func(rev *Revision, dir *os.Root, rel string) {
 		rev.Tree = r.tree(rev.Commit)
+		// As many as there can be, so that what is there is not copied while it grows; what a part of a commit does not need is given back.
+		rev.Files = make([]File, 0, min(len(rev.Tree), len(r.repo.Blobs)))
 		r.snapshot(rev, dir, rel, "", 0)
+		if cap(rev.Files) > len(rev.Files)+len(rev.Files)/4 {
+			rev.Files = append([]File(nil), rev.Files...)
+		}
 		slices.SortFunc(rev.Files, func(a, b File) int { return strings.Compare(string(a.Path), string(b.Path)) })
 	})
 	r.eachCommit(ctx, noExistDir, revs, func(rev *Revision, dir *os.Root, rel string) {
@@ -80,7 +87,6 @@ func (r *repoScan) eachCommit(ctx context.Context, folder string, revs map[hub.C
 // snapshot reads one folder of a snapshot. rel is its path below the repository, prefix its path below the snapshot.
 func (r *repoScan) snapshot(rev *Revision, dir *os.Root, rel, prefix string, depth int) {
 	r.walk(dir, rel, prefix, depth, walker{
-		begin:  func(entries int) { rev.Files = slices.Grow(rev.Files, entries) },
 		folder: func(sub *os.Root, rel, prefix string) { r.snapshot(rev, sub, rel, prefix, depth+1) },
 		link: func(text string, p hub.Path, rel string) {
 			if file, ok := r.linkedFile(text, strings.Count(prefix, "/")+min(1, len(prefix)), rel); ok {
@@ -184,7 +190,6 @@ func (r *repoScan) noExist(rev *Revision, dir *os.Root, rel, prefix string, dept
 
 // walker is what to do with the entries of a folder.
 type walker struct {
-	begin  func(entries int) // before any of them; may be nil
 	folder func(sub *os.Root, rel, prefix string)
 	link   func(text string, p hub.Path, rel string)
 	file   func(info fs.FileInfo, p hub.Path, rel string) // or what else is neither a folder nor a link
@@ -197,9 +202,6 @@ func (r *repoScan) walk(dir *os.Root, rel, prefix string, depth int, w walker) {
 	if err != nil {
 		r.lost(rel, "cannot be read: "+reason(err))
 		return
-	}
-	if w.begin != nil {
-		w.begin(len(entries))
 	}
 	for _, name := range entries {
 		entryRel, inSnapshot := rel+"/"+name, name
@@ -239,6 +241,9 @@ func (r *repoScan) walk(dir *os.Root, rel, prefix string, depth int, w walker) {
 		}
 	}
 }
+
+// treeBuffer is how much of a listing is read at once.
+const treeBuffer = 64 << 10
 
 // treesAhead decodes the listings of the commits that have a snapshot.
 func (r *repoScan) treesAhead(ctx context.Context) map[hub.Commit]manifest.Tree {
@@ -282,12 +287,13 @@ func (r *repoScan) decodeTree(c hub.Commit) manifest.Tree {
 		r.note(name, "it is no listing of a commit")
 		return nil
 	}
-	data, err := r.dir.ReadFile(name)
+	file, err := r.dir.Open(name)
 	if err != nil {
 		r.note(name, "cannot be read: "+reason(err))
 		return nil
 	}
-	tree, err := manifest.DecodeTreeFile(data)
+	defer file.Close() //nolint:errcheck // only read from
+	tree, err := manifest.ReadTreeFile(bufio.NewReaderSize(io.LimitReader(file, manifest.MaxSize), treeBuffer))
 	if err != nil {
 		r.note(name, reason(err))
 		return nil

@@ -3,7 +3,6 @@ package hub_test
 import (
 	"bytes"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -158,32 +157,4 @@ func TestDigestReader(t *testing.T) {
 			t.Errorf("6 bytes where %d were announced: no error", size)
 		}
 	}
-}
-
-func FuzzParsePath(f *testing.F) {
-	for _, seed := range []string{"config.json", "../x", "a/b", `a\b`, "C:x", "a//b", "/", "ü/ñ", "a\x00", "a\u202e"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		p, err := hub.ParsePath(s)
-		if err != nil {
-			return
-		}
-		joined := filepath.Join("folder", filepath.FromSlash(string(p)))
-		if !filepath.IsLocal(joined) || joined != filepath.FromSlash("folder/"+s) || strings.ContainsAny(s, ":\\\x00\n") {
-			t.Errorf("%q was taken", s)
-		}
-	})
-}
-
-func FuzzParseFolder(f *testing.F) {
-	for _, seed := range []string{"models--gpt2", "datasets--a--b", "models--a--b--c", "spaces--", "models--a__b", "kernels--ü--x"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		repo, err := hub.ParseFolder(s)
-		if err == nil && repo.Folder() != s {
-			t.Errorf("%q is %v, whose folder is %q", s, repo, repo.Folder())
-		}
-	})
 }

@@ -1,6 +1,7 @@
 package hubclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -23,6 +25,9 @@ type Client struct {
 	Agent     string            // the User-Agent
 	Offline   bool              // refuse everything with ErrOffline
 	Transport http.RoundTripper // nil means one of NewTransport
+	Tries     int               // how often a request is made that fails for a moment; 0 means 6
+	FirstWait time.Duration     // before the second time, each later one about twice as long; 0 means half a second
+	StallTime time.Duration     // how long an answer may take to begin, and a stream may bring nothing; 0 means a minute
 
 	// Waiting, if it is not nil, is told before a wait, and why. It must be quick.
 	Waiting func(d time.Duration, why error)
@@ -38,15 +43,15 @@ const (
 	maxTries     = 6
 	// longestWait is the Hub's window for rate limits; nobody waits longer.
 	longestWait = 5*time.Minute + time.Second
-	// headerTime is how long an answer may take to begin.
-	headerTime = time.Minute
+	// stallTime is how long an answer may take to begin, and how long a stream may bring nothing before it is cut and resumed.
+	stallTime = time.Minute
 )
 
 // NewTransport makes a transport that leaves bodies as they are: the Hub compresses small files if it is let, and then lengths and digests do not fit.
 func NewTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one, by its documentation
 	t.DisableCompression = true
-	t.ResponseHeaderTimeout = headerTime
+	t.ResponseHeaderTimeout = stallTime
 	t.MaxIdleConnsPerHost = 64
 	return t
 }
@@ -55,13 +60,17 @@ func (c *Client) client() *http.Client {
 	c.once.Do(func() {
 		transport := c.Transport
 		if transport == nil {
-			transport = NewTransport()
+			own := NewTransport()
+			own.ResponseHeaderTimeout = c.stallTime()
+			transport = own
 		}
 		c.links = map[string]*url.URL{}
 		c.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	})
 	return c.http
 }
+
+func (c *Client) stallTime() time.Duration { return cmp.Or(c.StallTime, stallTime) }
 
 // request is what is wanted.
 type request struct {
@@ -76,26 +85,29 @@ type request struct {
 
 // get carries a request out, with retries. The caller closes the body of the answer, whose status is 200 or 206.
 func (c *Client) get(ctx context.Context, r request) (*http.Response, error) {
-	if c.Offline {
-		return nil, &Error{Op: r.op, Kind: ErrOffline}
-	}
+	return retry(ctx, c, func() (*http.Response, error) { return c.walk(ctx, r) })
+}
+
+// retry makes an attempt, and others as long as they fail for a moment.
+func retry[T any](ctx context.Context, c *Client, attempt func() (T, error)) (T, error) {
+	var none T
 	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = time.Second/2, 16*time.Second
+	wait.InitialInterval, wait.MaxInterval = cmp.Or(c.FirstWait, time.Second/2), 16*time.Second
 	for try := 1; ; try++ {
-		resp, err := c.walk(ctx, r)
+		v, err := attempt()
 		if err == nil {
-			return resp, nil
+			return v, nil
 		}
 		failure, ok := errors.AsType[*Error](err)
-		if ctx.Err() != nil || !ok || (!errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrRateLimited)) || try == maxTries {
-			return nil, err
+		if ctx.Err() != nil || !ok || (!errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrRateLimited)) || try >= cmp.Or(c.Tries, maxTries) {
+			return none, err
 		}
 		d := wait.NextBackOff()
 		if failure.Wait > 0 {
 			d = failure.Wait
 		}
 		if d > longestWait {
-			return nil, err
+			return none, err
 		}
 		if c.Waiting != nil {
 			c.Waiting(d, err)
@@ -105,13 +117,16 @@ func (c *Client) get(ctx context.Context, r request) (*http.Response, error) {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, ctx.Err()
+			return none, ctx.Err()
 		}
 	}
 }
 
 // walk makes a request and follows redirects.
 func (c *Client) walk(ctx context.Context, r request) (*http.Response, error) {
+	if c.Offline {
+		return nil, &Error{Op: r.op, Kind: ErrOffline}
+	}
 	endpoint, err := url.Parse(c.Endpoint)
 	if err != nil {
 		return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("the endpoint is no URL")}
@@ -167,9 +182,15 @@ func sameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }
 
-// once1 makes a single request.
-func (c *Client) once1(ctx context.Context, at *url.URL, own bool, r request) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), http.NoBody)
+// once1 makes a single request. The body of its answer is watched.
+func (c *Client) once1(ctx context.Context, at *url.URL, own bool, r request) (_ *http.Response, err error) {
+	watched, cancel := context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+	}()
+	req, err := http.NewRequestWithContext(watched, http.MethodGet, at.String(), http.NoBody)
 	if err != nil {
 		return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("its address is no URL")}
 	}
@@ -188,7 +209,49 @@ func (c *Client) once1(ctx context.Context, at *url.URL, own bool, r request) (*
 		}
 		return nil, &Error{Op: r.op, Kind: ErrUnavailable, Err: plain(err)}
 	}
+	resp.Body = newWatchedBody(resp.Body, c.stallTime(), cancel)
 	return resp, nil
+}
+
+// errStalled says why a body was cut.
+var errStalled = errors.New("no byte came for too long")
+
+// watchedBody is the body of an answer. A read that brings nothing for too long cuts it; a reader that takes its time does not.
+type watchedBody struct {
+	io.ReadCloser
+	limit   time.Duration
+	timer   *time.Timer
+	cancel  context.CancelFunc
+	stalled atomic.Bool
+}
+
+func newWatchedBody(body io.ReadCloser, limit time.Duration, cancel context.CancelFunc) *watchedBody {
+	b := &watchedBody{ReadCloser: body, limit: limit, cancel: cancel}
+	b.timer = time.AfterFunc(limit, func() {
+		b.stalled.Store(true)
+		cancel()
+	})
+	b.timer.Stop()
+	return b
+}
+
+// Read implements [io.Reader].
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.limit)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
+	if err != nil && b.stalled.Load() {
+		err = errStalled
+	}
+	return n, err
+}
+
+// Close implements [io.Closer].
+func (b *watchedBody) Close() error {
+	b.timer.Stop()
+	err := b.ReadCloser.Close()
+	b.cancel()
+	return err
 }
 
 // plain is an error of the network without the address, which may be as good as a key.

@@ -9,14 +9,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
-
-// stallTime is how long a stream may bring nothing before it is cut and resumed.
-const stallTime = time.Minute
 
 // Open streams a file of a commit from offset on: length bytes, or all that is left if length is 0. size is that of all of the file. A stream that breaks is resumed where it
 // broke, as long as it gets on. The reader must be closed.
@@ -29,7 +25,7 @@ func (c *Client) Open(ctx context.Context, repo hub.Repo, commit hub.Commit, pat
 	if length > 0 {
 		s.end = offset + length
 	}
-	if err := s.open(); err != nil { //nolint:contextcheck // it has it
+	if err := s.open(); err != nil {
 		return nil, 0, err
 	}
 	return s, s.size, nil
@@ -56,8 +52,6 @@ type stream struct {
 	at, end int64 // end is exclusive; -1 until the size is known
 	size    int64
 	body    io.ReadCloser
-	stalled *time.Timer
-	cancel  context.CancelFunc
 	stuck   int // times in a row that it broke without getting on
 }
 
@@ -72,29 +66,27 @@ func (s *stream) open() error {
 		const huge = 1<<62 - 1
 		r.to = huge
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	resp, err := s.client.get(ctx, r)
+	resp, err := s.client.get(s.ctx, r)
 	if err != nil {
-		cancel()
 		return err
 	}
 	size, skip, err := place(resp, s.at)
 	if err == nil && s.size > 0 && size != s.size {
 		err = fmt.Errorf("it has %d bytes now and had %d before", size, s.size)
 	}
+	kind := ErrInvalid
 	if err == nil && skip > 0 { // a server that knows no ranges
 		_, err = io.CopyN(io.Discard, resp.Body, skip)
+		kind = ErrUnavailable
 	}
 	if err != nil {
 		_ = resp.Body.Close()
-		cancel()
-		return &Error{Op: r.op, Status: resp.StatusCode, Kind: ErrInvalid, Err: plain(err)}
+		return &Error{Op: r.op, Status: resp.StatusCode, Kind: kind, Err: plain(err)}
 	}
-	s.body, s.cancel, s.size = resp.Body, cancel, size
+	s.body, s.size = resp.Body, size
 	if s.end < 0 || s.end > size {
 		s.end = size
 	}
-	s.stalled = time.AfterFunc(stallTime, cancel)
 	return nil
 }
 
@@ -127,7 +119,6 @@ func (s *stream) Read(p []byte) (int, error) {
 		s.at += int64(n)
 		if n > 0 {
 			s.stuck = 0
-			s.stalled.Reset(stallTime)
 			return n, nil
 		}
 		if err == nil {
@@ -151,9 +142,7 @@ func (s *stream) Read(p []byte) (int, error) {
 
 func (s *stream) release() {
 	if s.body != nil {
-		s.stalled.Stop()
 		_ = s.body.Close() // only read from
-		s.cancel()
 		s.body = nil
 	}
 }

@@ -1,6 +1,7 @@
 package hubclient
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,26 +56,33 @@ func (c *Client) api(repo hub.Repo) string {
 	return c.Endpoint + "/api/" + repo.Type.Plural() + "/" + repo.Name
 }
 
-// json gets a body and decodes it. next is the address of the next page, if there is one.
+// json gets a body and decodes it. A body that breaks off is asked for again. next is the address of the next page, if there is one.
 func (c *Client) json(ctx context.Context, op, address string, v any) (next string, _ error) {
-	resp, err := c.get(ctx, request{op: op, url: address})
+	data, err := retry(ctx, c, func() ([]byte, error) {
+		resp, err := c.walk(ctx, request{op: op, url: address})
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close() //nolint:errcheck // only read from
+		next = nextPage(resp)
+		data, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
+			return nil, &Error{Op: op, Kind: ErrUnavailable, Err: plain(err)}
+		case len(data) > maxBody:
+			return nil, &Error{Op: op, Kind: ErrInvalid, Err: fmt.Errorf("it has more than %d bytes", maxBody)}
+		}
+		return data, nil
+	})
 	if err != nil {
 		return "", err
-	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return "", ctx.Err()
-	case err != nil:
-		return "", &Error{Op: op, Kind: ErrUnavailable, Err: plain(err)}
-	case len(data) > maxBody:
-		return "", &Error{Op: op, Kind: ErrInvalid, Err: fmt.Errorf("it has more than %d bytes", maxBody)}
 	}
 	if err := json.Unmarshal(data, v); err != nil {
 		return "", &Error{Op: op, Kind: ErrInvalid, Err: err}
 	}
-	return nextPage(resp), nil
+	return next, nil
 }
 
 // nextPage is the target of a Link header with rel="next" (RFC 8288), resolved against the address of the answer: mirrors send relative ones.
@@ -117,41 +125,55 @@ func (c *Client) Tree(ctx context.Context, repo hub.Repo, commit hub.Commit) (ma
 			return nil, &Error{Op: op, Kind: ErrInvalid, Err: errors.New("its pages do not end")}
 		}
 		seen[address] = true
-		var page []wireEntry
-		next, err := c.json(ctx, op, address, &page)
+		next, err := c.json(ctx, op, address, &page{tree})
 		if err != nil {
 			return nil, err
-		}
-		if err := addPage(tree, page); err != nil {
-			return nil, &Error{Op: op, Kind: ErrInvalid, Err: err}
 		}
 		address = next
 	}
 	return tree, nil
 }
 
-// addPage takes the files of a page into a tree. One that makes no sense spoils all, as it does for the Hub's own client.
-func addPage(tree manifest.Tree, page []wireEntry) error {
-	for _, e := range page {
+// page is a part of a listing, whose files go into the tree one by one: of a page of nothing but brackets, a list would take a hundred times as much in memory.
+type page struct{ tree manifest.Tree }
+
+// UnmarshalJSON implements [json.Unmarshaler]. One file that makes no sense spoils all, as it does for the Hub's own client.
+func (p *page) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if open, err := d.Token(); err != nil || open != json.Delim('[') {
+		return errors.Join(err, errors.New("it is no list"))
+	}
+	for d.More() {
+		var e wireEntry
+		if err := d.Decode(&e); err != nil {
+			return err
+		}
 		if e.Type != "file" {
 			continue
 		}
-		path, err := hub.ParsePath(e.Path)
-		if err != nil {
+		if err := p.add(e); err != nil {
 			return err
 		}
-		entry, err := e.entry()
-		if err != nil {
-			return fmt.Errorf("file %q: %w", path, err)
-		}
-		if _, twice := tree[path]; twice {
-			return fmt.Errorf("file %q is listed twice", path)
-		}
-		if len(tree) == maxFiles {
-			return fmt.Errorf("it has more than %d files", maxFiles)
-		}
-		tree[path] = entry
 	}
+	return nil
+}
+
+func (p *page) add(e wireEntry) error {
+	path, err := hub.ParsePath(e.Path)
+	if err != nil {
+		return err
+	}
+	entry, err := e.entry()
+	if err != nil {
+		return fmt.Errorf("file %q: %w", path, err)
+	}
+	if _, twice := p.tree[path]; twice {
+		return fmt.Errorf("file %q is listed twice", path)
+	}
+	if len(p.tree) == maxFiles {
+		return fmt.Errorf("it has more than %d files", maxFiles)
+	}
+	p.tree[path] = entry
 	return nil
 }
 

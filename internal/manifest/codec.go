@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-
-	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
 // MaxSize is the largest manifest that is read, in bytes: room for a commit of some 300,000 files with its tree.
@@ -71,83 +69,4 @@ func encodeJSON(v any, indent string) ([]byte, error) {
 		return nil, fmt.Errorf("encoding JSON: %w", err)
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
-// Decode reads a manifest and checks all of it. Errors wrap [ErrInvalid]. Unknown keys are ignored, so that later versions can add some.
-// It does not know what was asked for: the caller compares Repo and Commit.
-func Decode(data []byte) (*Manifest, error) {
-	if len(data) > MaxSize {
-		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrInvalid, MaxSize)
-	}
-	var wire wireManifest
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if len(wire.Files) > maxFiles {
-		return nil, fmt.Errorf("%w: it lists more than %d files", ErrInvalid, maxFiles)
-	}
-	repoType := hub.Model
-	if wire.RepoType != "" {
-		var err error
-		if repoType, err = hub.ParseRepoType(wire.RepoType); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-		}
-	}
-	repo, err := hub.ParseRepo(repoType, wire.Repo)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	commit, err := hub.ParseCommit(wire.Revision)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	m := &Manifest{Repo: repo, Commit: commit, Files: make([]File, 0, len(wire.Files))}
-	for _, f := range wire.Files {
-		file, err := decodeFile(f)
-		if err != nil {
-			return nil, err
-		}
-		m.Files = append(m.Files, file)
-	}
-	if wire.Hub != nil {
-		if m.Hub, err = decodeHub(wire.Hub); err != nil {
-			return nil, err
-		}
-		m.dropImpossible()
-	}
-	if err := m.Check(); err != nil {
-		return nil, err
-	}
-	return m, nil
-}
-
-func decodeFile(f wireFile) (File, error) {
-	path, err := hub.ParsePath(f.Path)
-	if err != nil {
-		return File{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	blob, err := hub.ParseBlobID(f.Blob)
-	if err != nil {
-		return File{}, fmt.Errorf("%w: file %q: %w", ErrInvalid, path, err)
-	}
-	return File{path, blob, f.Size}, nil
-}
-
-func decodeHub(wire *wireHub) (*Hub, error) {
-	decoded := &Hub{}
-	if wire.Tree != nil {
-		tree, err := decodeTree(wire.Tree)
-		if err != nil {
-			return nil, err
-		}
-		decoded.Tree = tree
-	}
-	for _, s := range wire.NoExist {
-		path, err := hub.ParsePath(s)
-		if err != nil {
-			return nil, fmt.Errorf("%w: no_exist: %w", ErrInvalid, err)
-		}
-		decoded.NoExist = append(decoded.NoExist, path)
-	}
-	return decoded, nil
 }

@@ -296,6 +296,13 @@ func TestTreeFile(t *testing.T) {
 	for name, text := range map[string]string{
 		"other version":  strings.Replace(want, `version": 1`, `version": 2`, 1),
 		"no files":       `{"format_version": 1}`,
+		"null files":     `{"format_version": 1, "files": null}`,
+		"a list":         `{"format_version": 1, "files": []}`,
+		"no object":      `[1]`,
+		"nothing":        ``,
+		"cut":            want[:len(want)-1],
+		"something more": want + "{}",
+		"version a text": `{"format_version": "1", "files": {}}`,
 		"no size":        `{"format_version": 1, "files": {"a": {"blob_id": "` + gitID + `"}}}`,
 		"no blob_id":     `{"format_version": 1, "files": {"a": {"size": 1}}}`,
 		"half of LFS":    `{"format_version": 1, "files": {"a": {"size": 1, "blob_id": "x", "lfs_size": 1}}}`,
@@ -306,60 +313,4 @@ func TestTreeFile(t *testing.T) {
 			t.Errorf("%s: %v, %v; want ErrInvalid", name, tree, err)
 		}
 	}
-}
-
-func FuzzDecode(f *testing.F) {
-	f.Add([]byte(golden))
-	f.Add([]byte(`{"repo": "a", "revision": "` + commit + `", "files": []}`))
-	f.Add([]byte(`{"repo": "a", "files": [{"path": "../x"}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := manifest.Decode(data)
-		if err != nil {
-			return
-		}
-		encoded, err := manifest.Encode(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := manifest.Decode(encoded)
-		if err != nil {
-			t.Fatalf("what was written cannot be read: %v\n%s", err, encoded)
-		}
-		if again.Key() != m.Key() || !again.Covers(m) || !m.Covers(again) {
-			t.Errorf("it changes on the way:\n%s", cmp.Diff(m, again))
-		}
-	})
-}
-
-func FuzzDecodeTreeFile(f *testing.F) {
-	f.Add([]byte(`{"format_version": 1, "files": {"a": {"size": 1, "blob_id": "x"}}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		tree, err := manifest.DecodeTreeFile(data)
-		if err != nil {
-			return
-		}
-		encoded, err := manifest.EncodeTreeFile(tree)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := manifest.DecodeTreeFile(encoded)
-		if err != nil || !cmp.Equal(tree, again) {
-			t.Errorf("it changes on the way: %v\n%s", err, cmp.Diff(tree, again))
-		}
-	})
-}
-
-func FuzzKeys(f *testing.F) {
-	for _, seed := range []string{"org__name", "models--a__b", "a___b", "datasets--x", "__", "a__b__c"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		repo, err := manifest.ParseRepoKey(s)
-		if err != nil {
-			return
-		}
-		if back, err := manifest.ParseRepoKey(manifest.RepoKey(repo)); err != nil || back != repo {
-			t.Errorf("%q is %v, whose key %q is %v, %v", s, repo, manifest.RepoKey(repo), back, err)
-		}
-	})
 }

@@ -1,8 +1,11 @@
 package manifest
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -23,17 +26,62 @@ func DecodeTreeFile(data []byte) (Tree, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%w: the tree is larger than %d bytes", ErrInvalid, MaxSize)
 	}
-	var wire wireTree
-	if err := json.Unmarshal(data, &wire); err != nil {
+	return ReadTreeFile(bytes.NewReader(data))
+}
+
+// ReadTreeFile is [DecodeTreeFile] for a file that is not in memory. It decodes entry by entry: the listing of a large repository, and a map of what is yet to be judged, would be
+// a third of the memory that there ever is. The caller sees to it that there are no more than [MaxSize] bytes.
+func ReadTreeFile(r io.Reader) (Tree, error) {
+	d := newDecoder(r)
+	tree, version, err := readTree(d)
+	switch {
+	case errors.Is(err, ErrInvalid):
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if wire.FormatVersion != treeFormatVersion {
-		return nil, fmt.Errorf("%w: the tree has format version %d, not %d", ErrInvalid, wire.FormatVersion, treeFormatVersion)
-	}
-	if wire.Files == nil {
+	case version != treeFormatVersion:
+		return nil, fmt.Errorf("%w: the tree has format version %d, not %d", ErrInvalid, version, treeFormatVersion)
+	case tree == nil:
 		return nil, fmt.Errorf("%w: the tree has no files", ErrInvalid)
 	}
-	return decodeTree(wire.Files)
+	if _, err = d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: something follows the tree", ErrInvalid)
+	}
+	return tree, nil
+}
+
+// readTree reads the file's object.
+func readTree(d *json.Decoder) (tree Tree, version int, err error) {
+	err = eachKey(d, func(name string) (err error) {
+		switch name {
+		case "format_version":
+			return d.Decode(&version)
+		case "files":
+			tree, err = decodeTree(d)
+			return err
+		default:
+			return skip(d)
+		}
+	})
+	return tree, version, err
+}
+
+// decodeTree reads a listing, entry by entry. null is none.
+func decodeTree(d *json.Decoder) (Tree, error) {
+	if opened, err := opens(d, '{'); err != nil || !opened {
+		return nil, err
+	}
+	tree := Tree{}
+	return tree, restOfObject(d, func(name string) error {
+		var wire wireEntry
+		if err := d.Decode(&wire); err != nil {
+			return err
+		}
+		if len(tree) >= maxFiles {
+			return errTooManyFiles()
+		}
+		return tree.add(name, wire)
+	})
 }
 
 // EncodeTreeFile writes a tree as the real client does: sorted keys, indent 1, ASCII only.
@@ -78,23 +126,22 @@ func encodeTree(t Tree) map[string]wireEntry {
 	return files
 }
 
-func decodeTree(files map[string]wireEntry) (Tree, error) {
-	if len(files) > maxFiles {
-		return nil, fmt.Errorf("%w: the tree lists more than %d files", ErrInvalid, maxFiles)
+func errTooManyFiles() error {
+	return fmt.Errorf("%w: the tree lists more than %d files", ErrInvalid, maxFiles)
+}
+
+// add judges one entry and takes it in.
+func (t Tree) add(name string, wire wireEntry) error {
+	path, err := hub.ParsePath(name)
+	if err != nil {
+		return fmt.Errorf("%w: tree: %w", ErrInvalid, err)
 	}
-	tree := make(Tree, len(files))
-	for name, wire := range files {
-		path, err := hub.ParsePath(name)
-		if err != nil {
-			return nil, fmt.Errorf("%w: tree: %w", ErrInvalid, err)
-		}
-		entry, err := decodeEntry(wire)
-		if err != nil {
-			return nil, fmt.Errorf("%w: tree: file %q: %w", ErrInvalid, path, err)
-		}
-		tree[path] = entry
+	entry, err := decodeEntry(wire)
+	if err != nil {
+		return fmt.Errorf("%w: tree: file %q: %w", ErrInvalid, path, err)
 	}
-	return tree, nil
+	t[path] = entry
+	return nil
 }
 
 func decodeEntry(wire wireEntry) (TreeEntry, error) {

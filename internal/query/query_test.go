@@ -166,20 +166,3 @@ func TestUnitsDoNotOverflow(t *testing.T) {
 		t.Errorf("%d, %v", age, err)
 	}
 }
-
-func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"size>1gb", "accessed<=2w", "type=model", "refs!=main", "=", "size>1.2.3"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, filter string) {
-		q, err := query.Parse([]string{filter}, "", 0, now())
-		if err != nil {
-			return
-		}
-		// A filter that was accepted can be applied, and its key is known.
-		query.Apply(q, rows(), func(r query.Row) query.Row { return r })
-		if !q.Uses("accessed") && !q.Uses("modified") && !q.Uses("refs") && !q.Uses("size") && !q.Uses("type") {
-			t.Errorf("%q was accepted and asks for nothing", filter)
-		}
-	})
-}

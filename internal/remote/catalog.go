@@ -1,15 +1,20 @@
 package remote
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/md5" //nolint:gosec // S3 names objects by MD5; nobody has to be kept from making two of one name
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,11 +31,29 @@ type Catalog struct {
 	Now func() time.Time
 	// Parallel is how many small requests may be under way at once; 0 means 32.
 	Parallel int
+	// Settle is how long after a write to a store without conditional writes the object is read back, at least; 0 means a second. Another machine that had looked
+	// before the write must have written within it, or what is lost is not noticed.
+	Settle time.Duration
 	// Cache, if it is not nil, spares [Catalog.Contents] objects that were read before and have not been replaced since. Nothing else uses it.
 	Cache *Cache
+
+	opaque atomic.Bool // ETags look like digests here and are none
 }
 
 func (c *Catalog) parallel() int { return cmp.Or(c.Parallel, 32) }
+
+// settle waits until a write can be read back. No two machines wait equally long, or those that have written at the same moment would do so again.
+func (c *Catalog) settle(ctx context.Context) error {
+	least := cmp.Or(c.Settle, time.Second)
+	timer := time.NewTimer(least + rand.N(least/2+1)) //nolint:gosec // It need not be a secret.
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
 
 // Entry is a manifest as it is in the bucket.
 type Entry struct {
@@ -102,8 +125,41 @@ func (c *Catalog) manifestAt(ctx context.Context, objectKey string, want manifes
 	return &Entry{m, objectKey, info.ETag}, nil
 }
 
-// read fetches a small object whole.
+// mostReads is how often an object is read whose bytes do not fit its ETag.
+const mostReads = 4
+
+// read fetches a small object whole. Nothing says which bytes a manifest or a ref must have, so damage on the way could pass for content, and even be merged and written back:
+// but the ETag of an object that was put in one request is its MD5 digest nearly everywhere (S3 API reference, Object: not where it is encrypted with a key of KMS). Where the
+// two differ, the object is read again. Bytes that come the same way twice are taken for right, and ETags for no digests from then on.
 func (c *Catalog) read(ctx context.Context, key string, limit int64) (data []byte, info store.Info, err error) {
+	for n := range mostReads {
+		before, etag := data, info.ETag
+		if data, info, err = c.readOnce(ctx, key, limit); err != nil {
+			return nil, info, err
+		}
+		switch {
+		case fitsETag(data, info.ETag) || c.opaque.Load():
+			return data, info, nil
+		case n > 0 && info.ETag == etag && bytes.Equal(data, before):
+			c.opaque.Store(true)
+			return data, info, nil
+		}
+	}
+	return nil, info, fmt.Errorf("%s: %w: whenever it is read, it is something else", key, manifest.ErrInvalid)
+}
+
+// fitsETag says whether an ETag that looks like an MD5 digest is that of data. Of others it cannot say anything, and says yes.
+func fitsETag(data []byte, etag string) bool {
+	want, err := hex.DecodeString(etag)
+	if err != nil || len(want) != md5.Size {
+		return true
+	}
+	got := md5.Sum(data) //nolint:gosec // see the import
+	return bytes.Equal(got[:], want)
+}
+
+// readOnce is read without a look at the ETag.
+func (c *Catalog) readOnce(ctx context.Context, key string, limit int64) (data []byte, info store.Info, err error) {
 	body, info, err := c.Store.Get(ctx, key, store.Range{})
 	if err != nil {
 		return nil, info, err

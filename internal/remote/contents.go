@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,11 +28,13 @@ type Contents struct {
 	Fetched, Cached int
 }
 
-// Listed is a revision with what the listing says of it.
+// Listed is a revision with what the listing says of it. It is without the Hub's listing of the commit, which takes more memory than all the rest and which nobody needs who
+// looks at a whole bucket; how it compares with the files is kept.
 type Listed struct {
 	*Entry
-	Modified time.Time // when the manifest was written, by the store's clock
-	Refs     []hub.Ref // sorted
+	Completeness manifest.Completeness
+	Modified     time.Time // when the manifest was written, by the store's clock
+	Refs         []hub.Ref // sorted
 }
 
 // Revision finds a revision, or nil.
@@ -115,7 +118,9 @@ func (r *contentsReader) readRefs(ctx context.Context) error {
 			return r.blame(ctx, err)
 		}
 		at := objectName{o.RepoKey, commit}
-		r.refs[at] = append(r.refs[at], o.Name)
+		if !slices.Contains(r.refs[at], o.Name) { // a store that lists out of order may list twice
+			r.refs[at] = append(r.refs[at], o.Name)
+		}
 		return nil
 	})
 }
@@ -166,7 +171,7 @@ func (r *contentsReader) refCommit(ctx context.Context, o RefObject) (hub.Commit
 func (r *contentsReader) readManifests(ctx context.Context) error {
 	list := func(ctx context.Context) iter.Seq2[RevisionObject, error] { return r.Revisions(ctx, "") }
 	return each(ctx, r.parallel(), list, func(o RevisionObject) bool { return r.mayBeWanted(o.RepoKey) }, func(ctx context.Context, o RevisionObject) error {
-		entry, err := r.manifest(ctx, o)
+		listed, err := r.listed(ctx, o)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		at := objectName{o.RepoKey, o.Commit}
@@ -174,9 +179,25 @@ func (r *contentsReader) readManifests(ctx context.Context) error {
 			r.stale[at] = true
 			return r.blame(ctx, err)
 		}
-		r.found[at] = &Listed{Entry: entry, Modified: o.Modified}
+		r.found[at] = listed
 		return nil
 	})
+}
+
+// listed reads a revision and keeps of it what there is room for.
+func (r *contentsReader) listed(ctx context.Context, o RevisionObject) (*Listed, error) {
+	entry, err := r.manifest(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	l := &Listed{Entry: entry, Completeness: entry.Completeness(), Modified: o.Modified}
+	if entry.Hub != nil {
+		entry.Hub.Tree = nil
+	}
+	for i, f := range entry.Files { // most commits of a repository, and many repositories, have files of the same names
+		entry.Files[i].Path = unique.Make(f.Path).Value()
+	}
+	return l, nil
 }
 
 // manifest is [Catalog.ReadRevision] by way of the cache.

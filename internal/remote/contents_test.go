@@ -335,3 +335,38 @@ func (p plain) List(ctx context.Context, prefix string) iter.Seq2[store.Info, er
 		}
 	}
 }
+
+func TestContentsSayHowCompleteAndKeepNoListing(t *testing.T) {
+	c := newCatalog(t)
+	want := map[hub.Commit]manifest.Completeness{}
+	for digit, listed := range map[string][]string{"a": nil, "b": {"one"}, "c": {"one", "two"}} {
+		m := manifestOf(model, commit(digit), "one")
+		if listed != nil {
+			m.Hub = &manifest.Hub{Tree: manifest.Tree{}}
+		}
+		for _, text := range listed {
+			f := blobOf(text)
+			m.Hub.Tree[f.Path] = manifest.TreeEntry{Size: f.Size, BlobID: string(f.Blob)}
+		}
+		want[commit(digit)] = []manifest.Completeness{manifest.Unknown, manifest.Complete, manifest.Partial}[len(listed)]
+		data, err := manifest.Encode(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, c.Store, manifest.ManifestKey(manifest.RepoKey(model), commit(digit)), string(data))
+	}
+	contents, err := c.Contents(t.Context(), nil)
+	if err != nil || len(contents.Broken) > 0 {
+		t.Fatal(err, contents.Broken)
+	}
+	got := map[hub.Commit]manifest.Completeness{}
+	for _, l := range contents.Revisions {
+		got[l.Commit] = l.Completeness
+		if l.Tree() != nil {
+			t.Errorf("%s still has its listing", l.Commit)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("completeness (-want +got):\n%s", diff)
+	}
+}

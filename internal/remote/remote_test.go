@@ -72,7 +72,7 @@ func newCatalog(t *testing.T) *remote.Catalog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &remote.Catalog{Store: s, Now: time.Now}
+	return &remote.Catalog{Store: s, Now: time.Now, Settle: time.Millisecond}
 }
 
 func put(t *testing.T, s store.Store, key, text string) {

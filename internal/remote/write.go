@@ -13,8 +13,9 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
 
-// maxRounds is how often a write that somebody came between is tried again. Two machines that push the same commit settle in two.
-const maxRounds = 8
+// maxRounds is how often a write that somebody came between is tried again. In each round at least one machine has its way, so this is also about how many can push the same
+// commit at the same moment.
+const maxRounds = 32
 
 // errContended says that a write was come between maxRounds times.
 var errContended = errors.New("other machines keep changing it; try again")
@@ -70,7 +71,8 @@ func (c *Catalog) PutManifest(ctx context.Context, m *manifest.Manifest, base *E
 }
 
 // putChecked writes an object that must still be what the caller has seen: the one with that ETag, or none if it is empty. Whoever was faster makes it a
-// [store.ErrExists]. Where the store cannot make that check, the object is read back.
+// [store.ErrExists]. Where the store cannot make that check, the object is looked at before the write and read back a while after it: by then, whoever had looked before the
+// write as well has replaced it, and both find out. Read back at once, it would be as it was written, and be replaced then.
 func (c *Catalog) putChecked(ctx context.Context, key string, data []byte, o store.PutOptions, etag string) error {
 	body := io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data)))
 	o.IfMatch, o.IfAbsent = etag, etag == ""
@@ -90,6 +92,9 @@ func (c *Catalog) putChecked(ctx context.Context, key string, data []byte, o sto
 	}
 	o.IfMatch, o.IfAbsent = "", false
 	if _, err = c.Store.Put(ctx, key, body, o); err != nil {
+		return err
+	}
+	if err = c.settle(ctx); err != nil {
 		return err
 	}
 	now, _, err := c.read(ctx, key, int64(len(data))+manifest.MaxSize)

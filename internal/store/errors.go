@@ -24,6 +24,7 @@ var (
 	ErrNoBucket      = fmt.Errorf("there is no such bucket: %w", ErrBadConfig)
 	ErrWrongRegion   = fmt.Errorf("the bucket is in another region: %w", ErrBadConfig) // or on another endpoint: services do not tell which
 	ErrWrongEndpoint = fmt.Errorf("what answers is no store: %w", ErrBadConfig)
+	ErrSetting       = fmt.Errorf("the store does not take what the configuration asks for: %w", ErrBadConfig)
 
 	ErrNoCredentials = fmt.Errorf("no credentials were found: %w", ErrDenied)
 	ErrUnknownKey    = fmt.Errorf("the store does not know the access key: %w", ErrDenied)

@@ -79,10 +79,16 @@ type Multipart interface {
 	Complete(ctx context.Context, u Upload, parts []Part) (Info, error)
 	// Abort throws the parts away. Aborting what is gone is no error.
 	Abort(ctx context.Context, u Upload) error
-	// Uploads yields the unfinished uploads whose keys start with prefix.
+	// Uploads yields the unfinished uploads whose keys start with prefix, or of a store with [WholeKeys] those of which prefix is the key.
 	Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, error]
 	// Parts lists what an upload has, in order of number. A vanished upload is ErrNotFound.
 	Parts(ctx context.Context, u Upload) ([]Part, error)
+}
+
+// WholeKeys is implemented by stores of which some tell nothing of unfinished uploads but to who asks for the whole key of one (MinIO).
+type WholeKeys interface {
+	// WholeKeys says whether this store is one of them. It knows after the first answer, and asks for none.
+	WholeKeys() bool
 }
 
 // Unwrapper is implemented by stores that wrap another one, so that an optional interface can be looked for below.

@@ -5,7 +5,8 @@
 // A done context ends a wait at once. What an operation may spend counts anew whenever it has got somewhere.
 //
 // Callers see one operation. A body that breaks off is opened again where it broke, pinned to its ETag, so that its reader gets one unbroken
-// stream of one object, or an error. A listing that breaks off is started over, and what was yielded already is passed over.
+// stream of one object, or an error. A listing that breaks off is started over, and what was yielded already is passed over. A store that does not list in order, as it has to, loses
+// nothing by that: its keys come as they come, after a break those from before once more.
 //
 // # Writes whose answer was lost
 //
@@ -182,22 +183,26 @@ func (s *Store) Stat(ctx context.Context, key string) (store.Info, error) {
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Info, error] {
 	return func(yield func(store.Info, error) bool) {
 		p := s.patience("list", prefix)
-		last := ""
+		last, ordered := "", true
 		for {
 			var failure error
+			before, here := last, "" // what was yielded before this attempt, and where it is itself
 			for info, err := range s.inner.List(ctx, prefix) {
 				if err != nil {
 					failure = err
 					break
 				}
-				if info.Key <= last {
+				ordered = ordered && info.Key >= here
+				here = info.Key
+				if info.Key == last || ordered && info.Key <= before {
 					continue // Yielded before.
 				}
-				last = info.Key
+				further := info.Key > last
+				last = max(last, info.Key)
 				if !yield(info, nil) {
 					return
 				}
-				if p.attempt > 0 {
+				if p.attempt > 0 && further {
 					p.reset()
 				}
 			}

@@ -179,7 +179,7 @@ func kindOf(err error) error {
 		return store.ErrNoCredentials
 	case errors.Is(err, errBadRedirect), errors.As(err, &certErr), errors.As(err, &authErr), errors.As(err, &hostErr):
 		return store.ErrBadConfig
-	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, errTooMuch), errors.Is(err, errNoEnd):
 		return store.ErrWrongEndpoint
 	case errors.As(err, &stalled), errors.As(err, &closed), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF),
 		errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr), errors.Is(err, net.ErrClosed):

@@ -214,8 +214,39 @@ func TestConditionsAreLearnt(t *testing.T) {
 	}
 
 	o.NoConditions, o.MustConditions = false, true
-	if _, err := open(t, o).Put(t.Context(), "k", section("x"), store.PutOptions{IfAbsent: true}); !errors.Is(err, store.ErrBadConfig) {
+	if _, err := open(t, o).Put(t.Context(), "k", section("x"), store.PutOptions{IfAbsent: true}); !errors.Is(err, store.ErrSetting) {
 		t.Errorf("put: %v", err)
+	}
+}
+
+func TestChecksumHeaderThatIsRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status  int
+		body    string
+		keep    bool
+		o       store.PutOptions
+		setting bool
+	}{
+		"400":                 {400, xmlError("InvalidArgument", "Unsupported header 'x-amz-checksum-sha256' received for this API call."), true, store.PutOptions{}, true},
+		"400, conditional":    {400, xmlError("InvalidRequest", "X-Amz-Checksum-Sha256 is not supported"), true, store.PutOptions{IfAbsent: true}, true},
+		"501":                 {501, xmlError("NotImplemented", "A header you provided implies functionality that is not implemented"), true, store.PutOptions{}, true},
+		"501, conditional":    {501, xmlError("NotImplemented", "A header you provided implies functionality that is not implemented"), true, store.PutOptions{IfAbsent: true}, false},
+		"not asked for":       {501, xmlError("NotImplemented", "A header you provided implies functionality that is not implemented"), false, store.PutOptions{}, false},
+		"for another reason":  {400, xmlError("InvalidArgument", "Invalid Argument"), true, store.PutOptions{}, false},
+		"bytes that were bad": {400, xmlError("XAmzContentChecksumMismatch", "The provided 'x-amz-checksum' header does not match what was computed."), true, store.PutOptions{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := newService(t, false, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(tc.status)
+				_, _ = io.WriteString(w, tc.body)
+			})
+			o := srv.options()
+			o.KeepChecksum = tc.keep
+			_, err := open(t, o).Put(t.Context(), "k", section("x"), tc.o)
+			if err == nil || errors.Is(err, store.ErrSetting) != tc.setting || tc.setting != strings.Contains(err.Error(), "storage.checksum") {
+				t.Errorf("put: %v", err)
+			}
+		})
 	}
 }
 

@@ -16,8 +16,12 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
 
-// pageSize is the most that S3 lists at once.
-const pageSize = 1000
+const (
+	// pageSize is the most that S3 lists at once.
+	pageSize = 1000
+	// mostParts is the most that S3 makes an object of.
+	mostParts = 10_000
+)
 
 // StartUpload begins a multipart upload. A digest in o is not used: S3 has no word for that of a whole upload.
 func (s *Store) StartUpload(ctx context.Context, key string, o store.PutOptions) (store.Upload, error) {
@@ -44,8 +48,7 @@ func (s *Store) PutPart(ctx context.Context, u store.Upload, number int, body *i
 	if err != nil {
 		return store.Part{}, err
 	}
-	const most = 10_000
-	if number < 1 || number > most {
+	if number < 1 || number > mostParts {
 		return store.Part{}, &store.Error{Op: c.op, Key: u.Key, Kind: store.ErrBadConfig, Err: fmt.Errorf("there is no part %d", number)}
 	}
 	c.answer = 2 * s.answer
@@ -114,6 +117,9 @@ func (s *Store) Abort(ctx context.Context, u store.Upload) error {
 	return err
 }
 
+// WholeKeys implements [store.WholeKeys].
+func (s *Store) WholeKeys() bool { return s.wholeKeys.Load() }
+
 // Uploads yields the unfinished uploads whose keys start with prefix.
 func (s *Store) Uploads(ctx context.Context, prefix string) iter.Seq2[store.Upload, error] {
 	return func(yield func(store.Upload, error) bool) {
@@ -157,6 +163,9 @@ func (s *Store) Parts(ctx context.Context, u store.Upload) ([]store.Part, error)
 		page, err := s.core.ListObjectParts(ctx, s.bucket, s.prefix+u.Key, u.ID, marker, pageSize)
 		if err != nil {
 			return nil, s.fail(ctx, c, err)
+		}
+		if len(parts)+len(page.ObjectParts) > mostParts {
+			return nil, s.fail(ctx, c, errTooMuch)
 		}
 		for _, p := range page.ObjectParts {
 			parts = append(parts, store.Part{Number: p.PartNumber, Size: p.Size, ETag: strings.Trim(p.ETag, `"`)})

@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 
 	minio "github.com/minio/minio-go/v7"
@@ -89,16 +91,24 @@ func withChecksum(headers map[string]string, digest string) map[string]string {
 	return headers
 }
 
-// failPut is fail with what a failure means for a condition.
+// failPut is fail with what a failure means for a condition, and for the checksum header.
 func (s *Store) failPut(ctx context.Context, c *call, o store.PutOptions, err error) error {
 	err = s.fail(ctx, c, err)
 	var se *store.Error
-	if !errors.As(err, &se) || (!o.IfAbsent && o.IfMatch == "") {
+	if !errors.As(err, &se) {
+		return err
+	}
+	conditional := o.IfAbsent || o.IfMatch != ""
+	if s.checksum && refusesChecksum(se, conditional) {
+		se.Kind, se.Err = store.ErrSetting, fmt.Errorf("the service refuses checksum headers, and the configuration asks for them (storage.checksum: sha256): %w", se.Err)
+		return se
+	}
+	if !conditional {
 		return err
 	}
 	switch {
 	case errors.Is(se.Kind, store.ErrUnsupported) && se.Code == minio.NotImplemented && s.mustCond:
-		se.Kind, se.Err = store.ErrBadConfig, errMissesConditions
+		se.Kind, se.Err = store.ErrSetting, errMissesConditions
 	case errors.Is(se.Kind, store.ErrUnsupported) && se.Code == minio.NotImplemented:
 		s.noConditions.Store(true)
 		se.Err = errNoConditions
@@ -106,6 +116,18 @@ func (s *Store) failPut(ctx context.Context, c *call, o store.PutOptions, err er
 		se.Kind = store.ErrExists // If-Match on an object that is gone.
 	}
 	return se
+}
+
+// refusesChecksum says whether a service does not know the header, as against bytes that it does not fit. Services say so by 400 with many codes, and a message that names the
+// header, or by 501 that names nothing.
+func refusesChecksum(e *store.Error, conditional bool) bool {
+	switch {
+	case e.Kind != nil && !errors.Is(e.Kind, store.ErrUnsupported):
+		return false
+	case e.Err != nil && strings.Contains(strings.ToLower(e.Err.Error()), "checksum"):
+		return true
+	}
+	return e.Code == minio.NotImplemented && !conditional
 }
 
 func putOptions(o store.PutOptions) minio.PutObjectOptions {

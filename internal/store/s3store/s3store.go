@@ -90,7 +90,7 @@ type Options struct {
 	AnswerTimeout time.Duration // how long an answer may take once it is asked for; 0 means 1 min. Uploads get twice, completing one ten times that.
 
 	NoConditions   bool // the service is known to ignore or to refuse conditional writes: they are ErrUnsupported without being sent
-	MustConditions bool // the service is meant to have conditional writes: refusing one is ErrBadConfig
+	MustConditions bool // the service is meant to have conditional writes: refusing one is ErrSetting
 	KeepChecksum   bool // objects that are put whole carry their SHA-256 in a header, so that the service keeps and checks it; some refuse the header
 
 	Transport http.RoundTripper // replaces the connection pool, for tests; nil for a real one
@@ -108,12 +108,14 @@ type Store struct {
 	mustCond     bool
 	checksum     bool
 	clock        *clock
+	wholeKeys    *atomic.Bool // unfinished uploads are found by their whole key alone
 }
 
 var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Multipart = (*Store)(nil)
 	_ store.Clocked   = (*Store)(nil)
+	_ store.WholeKeys = (*Store)(nil)
 )
 
 func badConfig(format string, args ...any) error {
@@ -145,7 +147,10 @@ func Open(o Options) (*Store, error) {
 	defaults(&o, endpoint)
 	creds := newCredentials(o.Credentials)
 	base := strings.TrimSuffix(endpoint.Path, "/")
-	var theirs clock
+	var (
+		theirs    clock
+		wholeKeys atomic.Bool
+	)
 	core, err := minio.NewCore(endpoint.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       endpoint.Scheme == "https",
@@ -153,14 +158,14 @@ func Open(o Options) (*Store, error) {
 		BucketLookup: lookup(o, endpoint),
 		MaxRetries:   1,
 		Transport: &transport{
-			base: o.Transport, agent: o.Agent, path: base, region: o.Region, creds: creds, stall: o.StallTimeout, clock: &theirs,
+			base: o.Transport, agent: o.Agent, path: base, region: o.Region, creds: creds, stall: o.StallTimeout, clock: &theirs, wholeKeys: &wholeKeys,
 		},
 	})
 	if err != nil {
 		return nil, badConfig("endpoint %s: %w", endpoint.Redacted(), err)
 	}
 	s := &Store{core: *core, bucket: o.Bucket, prefix: prefix, secrets: newRedactor(o.Credentials), answer: o.AnswerTimeout, clock: &theirs}
-	s.mustCond, s.checksum = o.MustConditions, o.KeepChecksum
+	s.mustCond, s.checksum, s.wholeKeys = o.MustConditions, o.KeepChecksum, &wholeKeys
 	s.noConditions.Store(o.NoConditions)
 	return s, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -28,6 +29,7 @@ type call struct {
 	redirected bool      // the answer came from elsewhere
 	named      bool      // the service itself gave the ETag of what it redirected to
 	page       bool      // the answer is for a browser
+	pages      pages     // of a listing
 }
 
 type callKey struct{}
@@ -58,6 +60,8 @@ type transport struct {
 	creds  *credentials.Credentials
 	stall  time.Duration
 	clock  *clock
+
+	wholeKeys *atomic.Bool // set when the service is one that lists unfinished uploads by their whole key alone
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -65,6 +69,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c, ok := req.Context().Value(callKey{}).(*call)
 	if !ok {
 		return t.base.RoundTrip(req) // The library asks for credentials.
+	}
+	if isListing(req) && c.pages.again(req.URL.RawQuery) {
+		return nil, errNoEnd
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := newWatch(t.stall, c.answer, cancel)
@@ -75,6 +82,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, w.explain(err)
 	}
 	resp.Body = &watchedBody{ReadCloser: resp.Body, watch: w, cancel: cancel}
+	if !isObject(req, resp) {
+		resp.Body = &boundedBody{ReadCloser: resp.Body}
+	}
 	return resp, nil
 }
 
@@ -95,6 +105,10 @@ func (t *transport) send(req *http.Request, c *call, w *watch) (*http.Response, 
 	}
 	c.note(resp.Header)
 	t.clock.hear(c.date)
+	// It lists an upload only if the prefix is its key (github.com/minio/minio/issues/20989).
+	if strings.HasPrefix(resp.Header.Get("Server"), "MinIO") {
+		t.wholeKeys.Store(true)
+	}
 	if resp, err = t.follow(req, resp, c); err != nil {
 		return nil, err
 	}
