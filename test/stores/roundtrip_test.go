@@ -1,6 +1,8 @@
 package stores
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/storetest"
@@ -165,4 +168,35 @@ func TestMinIO(t *testing.T) {
 		commands = roundTrip(t, remote, direct)
 	})
 	recordTrip(t, "MinIO", commands, "")
+	t.Run("resumed upload", func(t *testing.T) { resumesUploads(t, bucket(t), minio.Env()) })
+}
+
+// resumesUploads leaves a part of a large blob in the bucket, as a push that was
+// killed does, and has the next push go on with it.
+func resumesUploads(t *testing.T, o s3store.Options, env []string) {
+	t.Helper()
+	first, _ := models()
+	large := first.Files[len(first.Files)-1]
+	part := large.Data[:plan.UploadPart(int64(len(large.Data)))]
+	remote, direct := below(t, o, env)
+	parts, ok := direct.(store.Multipart)
+	if !ok {
+		t.Fatal("it takes no parts")
+	}
+	u, err := parts.StartUpload(t.Context(), "blobs/"+large.ID(), store.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = parts.PutPart(t.Context(), u, 1, io.NewSectionReader(bytes.NewReader(part), 0, int64(len(part)))); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	first.WriteCache(t, filepath.Join(home, "hub"))
+	var summary struct {
+		Resumed int `json:"resumed_bytes"`
+	}
+	result := remote.Sync(t, home, "push", "--yes", "--json")
+	if err = json.Unmarshal([]byte(result.Stdout), &summary); err != nil || summary.Resumed != len(part) {
+		t.Errorf("it went on from %d bytes of %d, %v: %s", summary.Resumed, len(part), err, result)
+	}
 }
