@@ -180,38 +180,55 @@ func (r *pullRun) stageLarge(ctx context.Context, f manifest.File) (*hfcache.Sta
 func (r *pullRun) tryLarge(ctx context.Context, f manifest.File, staged *hfcache.Staged) error {
 	parts := int((f.Size + downloadPart - 1) / downloadPart)
 	arrived := make(chan int, parts)
+	missing := make([]int, 0, parts)
 	var resumed int64
 	for i := range parts {
 		if staged.Done(i) {
 			arrived <- i
 			resumed += partLength(f.Size, i)
+		} else {
+			missing = append(missing, i)
 		}
 	}
 	if resumed > 0 {
 		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: resumed})
 		r.count(func(res *Result) { res.Resumed += resumed })
 	}
+	hashed := make(chan int, parts)
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return r.verifyLarge(ctx, f, staged, arrived, parts) })
-	ranges, rangesCtx := errgroup.WithContext(ctx)
+	work.Go(func() error { return r.verifyLarge(ctx, f, staged, arrived, hashed) })
+	work.Go(func() error { return r.fetchParts(ctx, f, staged, missing, arrived, hashed) })
+	return work.Wait()
+}
+
+// fetchParts fetches the missing parts, a few at once. It gets no more than a few parts ahead of the hash: the hash is what takes longest where the network is fast, and whatever
+// the downloads take from it they only have to wait for later.
+func (r *pullRun) fetchParts(ctx context.Context, f manifest.File, staged *hfcache.Staged, missing []int, arrived chan<- int, hashed <-chan int) error {
+	const ahead = 4
+	window := r.ranges() + ahead
+	ranges, ctx := errgroup.WithContext(ctx)
 	ranges.SetLimit(r.ranges())
-	for i := range parts {
-		if rangesCtx.Err() != nil {
+	front := 0 // parts that are hashed
+	for _, i := range missing {
+		for i >= front+window && ctx.Err() == nil {
+			select {
+			case <-hashed:
+				front++
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
 			break
 		}
-		if staged.Done(i) {
-			continue
-		}
 		ranges.Go(func() error {
-			if err := r.part(rangesCtx, f, staged, i); err != nil {
+			if err := r.part(ctx, f, staged, i); err != nil {
 				return err
 			}
 			arrived <- i // never blocks: it has room for every part
 			return nil
 		})
 	}
-	work.Go(ranges.Wait)
-	return work.Wait()
+	return ranges.Wait()
 }
 
 func partLength(size int64, i int) int64 { return min(downloadPart, size-int64(i)*downloadPart) }
@@ -228,13 +245,14 @@ func (r *pullRun) part(ctx context.Context, f manifest.File, staged *hfcache.Sta
 	return staged.MarkDone(i)
 }
 
-// verifyLarge reads the parts back in order as soon as they are there: they are still in memory, so this costs a copy and no disk.
-func (r *pullRun) verifyLarge(ctx context.Context, f manifest.File, staged *hfcache.Staged, arrived <-chan int, parts int) error {
+// verifyLarge reads the parts back in order as soon as they are there: they are still in memory, so this costs a copy and no disk. It says which it has hashed; both channels have
+// room for every part.
+func (r *pullRun) verifyLarge(ctx context.Context, f manifest.File, staged *hfcache.Staged, arrived <-chan int, hashed chan<- int) error {
 	buf := r.shared().buffer()
 	defer r.shared().giveBack(buf)
 	v := hub.NewVerifier(f.Blob, f.Size)
-	here := make([]bool, parts)
-	for next := 0; next < parts; {
+	here := make([]bool, cap(hashed))
+	for next := 0; next < len(here); {
 		if !here[next] {
 			select {
 			case i := <-arrived:
@@ -251,6 +269,7 @@ func (r *pullRun) verifyLarge(ctx context.Context, f manifest.File, staged *hfca
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		hashed <- next
 		next++
 	}
 	err := v.Verify()

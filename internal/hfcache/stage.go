@@ -33,6 +33,8 @@ type Staged struct {
 	f        *os.File
 	created  bool // by us just now, hence with the mode that new files have
 
+	writing sync.Mutex // held while bytes go into f
+
 	mu      sync.Mutex // guards done and journal
 	done    []bool
 	journal *journal // nil if it cannot be resumed
@@ -214,7 +216,10 @@ func (s *Staged) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > s.size || int64(len(p)) > s.size-off {
 		return 0, &hub.MismatchError{ID: s.id, WantSize: s.size, GotSize: off + int64(len(p))}
 	}
+	// One at a time: the kernel allows no more in one file, and those who wait there burn the processor that the hash needs.
+	s.writing.Lock()
 	n, err := s.f.WriteAt(p, off)
+	s.writing.Unlock()
 	if err != nil {
 		return n, s.dir.fail("writing", blobsDir+"/"+s.name, err)
 	}
