@@ -1,7 +1,7 @@
 # Everything a contributor runs. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-quick lint fuzz proof bench docs tools clean
+.PHONY: help demo build test test-quick lint supply fuzz proof bench docs tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,10 @@ test-quick: ## Run the tests that need nothing but Go
 lint: ## Lint and vet all modules, check go.mod and go.sum
 	@scripts/tools.sh
 	@scripts/lint.sh
+
+supply: ## Check modules, licences, vulnerabilities, and that builds are reproducible
+	@scripts/tools.sh
+	@scripts/supply.sh
 
 fuzz: ## Run each fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh
