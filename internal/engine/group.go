@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 )
 
@@ -76,6 +77,7 @@ func (g *grouper) collect(first pending) []pending {
 
 func (g *grouper) publish(ctx context.Context, group []pending) error {
 	syncErr := g.dir.SyncAll()
+	failpoint.Hit("group synced")
 	each := errors.Is(syncErr, errors.ErrUnsupported)
 	var failed error
 	for _, p := range group {

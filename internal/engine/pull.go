@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -334,6 +335,7 @@ func (r *pullRun) reuse(ctx context.Context, f manifest.File) (bool, error) {
 // publish makes the blobs visible as a snapshot. Refs come last, and only if nothing that they promise is missing.
 func (r *pullRun) publish(ctx context.Context) error {
 	m := r.plan.Manifest
+	failpoint.Hit("blobs there")
 	if err := r.dir.MakeSnapshot(m.Commit); err != nil {
 		return err
 	}
@@ -348,6 +350,7 @@ func (r *pullRun) publish(ctx context.Context) error {
 			r.result.Failures = append(r.result.Failures, Failure{Key: m.Key(), Path: f.Path, Err: err})
 		}
 	}
+	failpoint.Hit("links there")
 	if m.Hub != nil {
 		if m.Hub.Tree != nil {
 			if err := r.dir.WriteTree(m.Commit, m.Hub.Tree); errors.Is(err, hfcache.ErrTreeConflict) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -230,7 +231,9 @@ func (r *pushRun) revision(ctx context.Context, rev plan.PushRevision) (clean bo
 		return false, err
 	}
 	defer r.shared().release()
+	failpoint.Hit("manifest due")
 	_, written, err := r.Catalog.PutManifest(ctx, &ours, rev.Base, r.proveBlobs)
+	failpoint.Hit("manifest sent")
 	if err != nil {
 		r.fail(Failure{Key: ours.Key(), Err: err})
 		return false, err
@@ -272,6 +275,7 @@ func (r *pushRun) ref(ctx context.Context, ref plan.PushRef) error {
 	defer r.shared().release()
 	key := manifest.Key{Repo: ref.Key.Repo, Commit: ref.Commit}
 	outcome, err := r.Catalog.PutRef(ctx, ref.Key, ref.Commit, ref.Learned, ref.Existing, r.policy.ForceRefs)
+	failpoint.Hit("ref sent")
 	switch {
 	case err != nil:
 		r.fail(Failure{Key: key, Ref: ref.Key.Name, Err: err})

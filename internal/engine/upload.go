@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -86,6 +87,7 @@ func (r *pushRun) uploadSmall(ctx context.Context, b plan.PushBlob) error {
 	body, done := r.watch(b.ID, body)
 	_, err = r.store().Put(ctx, manifest.BlobKey(b.ID), body, store.PutOptions{SHA256: string(sum)})
 	done(err)
+	failpoint.Hit("blob sent")
 	return err
 }
 
@@ -225,7 +227,9 @@ func (u *upload) run(ctx context.Context, earlier store.Upload) error {
 	if err := checkUnchanged(u.src, u.blob.File); err != nil {
 		return errors.Join(err, u.multipart.Abort(ctx, target))
 	}
+	failpoint.Hit("upload hashed")
 	_, err := u.multipart.Complete(ctx, target, parts)
+	failpoint.Hit("upload completed")
 	return err
 }
 
@@ -252,6 +256,7 @@ func (u *upload) parts(ctx context.Context, target store.Upload, have map[int]st
 			part, err := u.multipart.PutPart(ctx, target, i+1, body)
 			parts[i] = part
 			done(err)
+			failpoint.Hit("part sent")
 			return err
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
@@ -204,6 +205,7 @@ func replaceFile(dir *os.Root, name string, data []byte, mode fs.FileMode) error
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
+		failpoint.Hit("ledger synced")
 		err = dir.Rename(temp, name)
 	}
 	if err != nil {

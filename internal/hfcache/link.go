@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
@@ -167,6 +168,7 @@ func (l link) hardLink(replace bool) (bool, error) {
 
 // put makes a link at the final name, which is atomic as such, or, to replace what is there, at a temporary name first.
 func (l link) put(replace bool, create func(name string) error) error {
+	failpoint.Hit("link due")
 	if !replace {
 		if err := create(filepath.FromSlash(l.final)); err != nil {
 			return l.fail(err)
@@ -178,6 +180,7 @@ func (l link) put(replace bool, create func(name string) error) error {
 	if err := create(temp); err != nil {
 		return l.fail(err)
 	}
+	failpoint.Hit("link made")
 	err := l.dir.root.Rename(temp, filepath.FromSlash(l.final))
 	if err != nil {
 		err = l.fail(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
@@ -26,6 +27,7 @@ func (s *Staged) Publish() error {
 	if err := s.publish(); err != nil {
 		return errors.Join(s.dir.fail("publishing", blobsDir+"/"+string(s.id), err), s.Close())
 	}
+	failpoint.Hit("blob named")
 	var err error
 	if s.journal != nil {
 		// After the rename: were it the other way round, a kill in between would make the next run download all of it again.
@@ -50,6 +52,7 @@ func (s *Staged) publish() error {
 	if !isAt(s.dir.blobs, s.name, s.f) {
 		return errTakenAway
 	}
+	failpoint.Hit("blob synced")
 	return s.dir.blobs.Rename(s.name, string(s.id))
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
@@ -116,12 +117,14 @@ func (q *Quarantine) Put(ctx context.Context, s Suspect) (Quarantined, error) {
 		err = m.dir.settle() // else a power cut could leave the links gone, and nothing that says so
 	}
 	if err == nil {
+		failpoint.Hit("damage recorded")
 		err = m.unlink()
 	}
 	if err == nil {
 		err = m.dir.settle() // else one could leave links that dangle
 	}
 	if err == nil {
+		failpoint.Hit("damage unlinked")
 		err = m.bytes(isLink)
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
@@ -67,7 +68,7 @@ type Remover struct {
 
 // Remover begins to take things out of the cache.
 func (c *Cache) Remover(o RemoveOptions) *Remover {
-	return &Remover{cache: c, names: newNames(), now: o.Now, grace: o.Grace, lock: tryLock, step: func(string) {}, quiet: map[hub.Repo]bool{}}
+	return &Remover{cache: c, names: newNames(), now: o.Now, grace: o.Grace, lock: tryLock, step: func(string) { failpoint.Hit("removal") }, quiet: map[hub.Repo]bool{}}
 }
 
 // young says whether a time lies within the grace period. One in the future does: clocks differ.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
@@ -230,7 +231,9 @@ func (d *RepoDir) writeFile(stem, rel string, fill func(*os.File) error, finish 
 			err = finish(name)
 		}
 		if err == nil {
+			failpoint.Hit("small file synced")
 			err = d.root.Rename(filepath.FromSlash(blobsDir+"/"+name), filepath.FromSlash(rel))
+			failpoint.Hit("small file named")
 		}
 		if err != nil {
 			return errors.Join(d.fail("writing", rel, err), d.removeTemp(name))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
@@ -240,12 +241,14 @@ func (s *Staged) MarkDone(i int) error {
 	if s.done[i] {
 		return nil
 	}
+	failpoint.Hit("part written")
 	if s.journal != nil {
 		if err := s.journal.append(fmt.Sprintf("%d\n", i)); err != nil {
 			return s.dir.fail("writing", blobsDir+"/"+s.name+journalSuffix, err)
 		}
 	}
 	s.done[i] = true
+	failpoint.Hit("part noted")
 	return nil
 }
 

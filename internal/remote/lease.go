@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
@@ -78,6 +79,7 @@ func (c *Catalog) TakeLease(ctx context.Context, key manifest.Key, who Lease) (*
 		}
 		err = c.putChecked(ctx, h.key, data, store.PutOptions{ContentType: "application/json"}, etag)
 		if err == nil {
+			failpoint.Hit("lease taken")
 			return h, nil
 		}
 		if !errors.Is(err, store.ErrExists) {

@@ -20,15 +20,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 
 // Each command is killed this often on each kind of bucket. After so many kills
 // in a row it is left in peace, and then starts from nothing again.
-const (
-	kills = 20
-	inRow = 4
-)
+const inRow = 4
+
+func kills() int { return proof.Times(8, 45) }
 
 // server is the S3 server of all tests in this package; TestMain sets it.
 var server *testenv.S3
@@ -125,7 +125,7 @@ func (c *crash) run(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, uint64(len(c.args))))
 	var killed, row int
 	var resumed int64
-	for killed < kills {
+	for killed < kills() {
 		var killer func(*os.Process)
 		moment := time.Duration(random.Int64N(int64(took)))
 		if row < inRow {
@@ -148,7 +148,10 @@ func (c *crash) run(t *testing.T) {
 		}
 	}
 	resumed += c.finish(t, c.start(t, nil))
-	t.Logf("%s undisturbed; after %d kills %d bytes were resumed", took, killed, resumed)
+	proof.Row{
+		Class: proof.Crashes, Times: killed, Tried: "kill of a " + c.args[0] + " at a random moment, bucket: " + c.bucket.Name,
+		Figures: fmt.Sprintf("%d MiB of unfinished blobs carried on with", resumed>>20),
+	}.Record(t)
 	if resumed == 0 {
 		t.Error("nothing was ever resumed")
 	}

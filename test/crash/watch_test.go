@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 
@@ -27,7 +28,7 @@ func TestKillWatch(t *testing.T) {
 			random := rand.New(rand.NewPCG(11, 13))
 			var audit testenv.Auditor
 			var written []testenv.Revision
-			for n := range kills {
+			for n := range kills() {
 				if n%4 == 0 { // What a client downloads meanwhile.
 					r := testenv.Revision{
 						Repo: "org/watched", Commit: testenv.Commit(kind + string(rune('a'+n))), Refs: []string{"main"},
@@ -46,6 +47,7 @@ func TestKillWatch(t *testing.T) {
 					t.Fatalf("after %d kills", n+1)
 				}
 			}
+			proof.Row{Class: proof.Crashes, Times: kills(), Tried: "kill of a watch at a random moment, bucket: " + kind}.Record(t)
 			b.Sync(t, home, "watch", "--once")
 			audit.Bucket(t, b.dir)
 			for i := range written[:len(written)-1] {

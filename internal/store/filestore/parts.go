@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
 
@@ -134,6 +135,7 @@ func (s *Store) Complete(ctx context.Context, su store.Upload, parts []store.Par
 	if err = s.assemble(ctx, u, parts); err != nil {
 		return store.Info{}, wrapWrite(op, su.Key, err)
 	}
+	failpoint.Hit("upload assembled")
 	info, err := s.commit(ctx, u.root, candidate{key: su.Key, temp: u.file(dataFile), opts: store.PutOptions{
 		Metadata: u.Metadata, ContentType: u.ContentType, IfAbsent: u.IfAbsent, IfMatch: u.IfMatch,
 	}})

@@ -11,6 +11,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
 
@@ -101,7 +102,9 @@ func (s *Store) commit(ctx context.Context, root *os.Root, c candidate) (store.I
 	if err != nil {
 		return store.Info{}, err
 	}
+	failpoint.Hit("object staged")
 	info, err := publish(root, c, exact)
+	failpoint.Hit("object placed")
 	unlock()
 	if err == nil {
 		err = syncDir(root, path.Dir(c.key))
@@ -131,6 +134,7 @@ func publish(root *os.Root, c candidate, exact bool) (store.Info, error) {
 		}
 		info.Metadata = c.opts.Metadata
 	}
+	failpoint.Hit("metadata written")
 	if err = place(root, c, exact); err != nil {
 		return store.Info{}, err
 	}

@@ -1,0 +1,460 @@
+package crash_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hf-cache-sync/hf-cache-sync/test/fakehub"
+	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
+	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
+)
+
+// uploadPart is the size of the parts in which the large blob is uploaded.
+const uploadPart = 16 << 20
+
+// world is what a command works on, made anew for each time that it is killed.
+type world struct {
+	home   string
+	bucket bucket
+	env    []string
+}
+
+func (w world) cache() string { return filepath.Join(w.home, "hub") }
+
+// scene is a command and what has to be true when it is done.
+type scene struct {
+	name   string
+	args   []string
+	args2  []string // Of the run after the kill, if they are others.
+	set    func(t *testing.T, kind string) world
+	done   func(t *testing.T, w world)
+	counts bool // Whether what it moves again is counted.
+}
+
+// small is what the scenes move: one blob in several parts, one of a part, and
+// some small ones.
+func small() testenv.Revision {
+	r := testenv.Revision{Repo: "org/name", Commit: testenv.Commit("failpoint"), Refs: []string{"main", "v1.0"}, Files: []testenv.Content{
+		{Path: "model.safetensors", Data: testenv.Noise(1, 40<<20), LFS: true},
+		{Path: "adapter.safetensors", Data: testenv.Noise(2, 3<<20), LFS: true},
+	}}
+	for i := range 6 {
+		r.Files = append(r.Files, testenv.Content{Path: fmt.Sprintf("parts/%d.json", i), Data: testenv.Noise(uint64(10+i), 900*(i+1))})
+	}
+	return r
+}
+
+// tagged is the binary with the failpoints.
+var tagged = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hf-cache-sync-failpoint-")
+	if err != nil {
+		return "", fmt.Errorf("a folder for the binary: %w", err)
+	}
+	path := filepath.Join(dir, "hf-cache-sync")
+	cmd := exec.Command("go", "build", "-tags", "failpoint", "-o", path, "./cmd/hf-cache-sync")
+	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the binary: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// run runs a command in w with more in its environment.
+func (w world) run(t *testing.T, args []string, env ...string) testenv.Result {
+	t.Helper()
+	path, err := tagged()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := testenv.Binary(t, w.bucket.Env...)
+	bucket := "--remote"
+	if args[0] == "verify" {
+		bucket = "--from" // It would verify the bucket otherwise.
+	}
+	args = append(slices.Clip(args), "--json", bucket, w.bucket.URL, "--cache-dir", w.cache())
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &stdout, &stderr, t.TempDir()
+	cmd.Env = slices.Concat([]string{"HOME=" + w.home}, program.Env, w.env, env)
+	if err := cmd.Run(); err != nil {
+		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+			t.Fatal(err)
+		}
+	}
+	return testenv.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+}
+
+// scenes are the commands that change a cache or a bucket.
+func scenes(t *testing.T) []scene {
+	t.Helper()
+	r := small()
+	source := t.TempDir()
+	r.WriteCache(t, filepath.Join(source, "hub"))
+	pushed := func(t *testing.T, w world) {
+		t.Helper()
+		if diff := cmp.Diff(testenv.ObjectKeys(r), testenv.Keys(t, w.bucket.dir)); diff != "" {
+			t.Errorf("the objects in the bucket (-want +got):\n%s", diff)
+		}
+	}
+	pulled := func(t *testing.T, w world) {
+		t.Helper()
+		r.Compare(t, w.cache())
+	}
+	fromCache := func(t *testing.T, kind string) world {
+		t.Helper()
+		return world{home: source, bucket: newBucket(t, kind)}
+	}
+	full := map[string]bucket{"file": newBucket(t, "file"), "s3": newBucket(t, "s3")}
+	for _, b := range full {
+		r.WriteBucket(t, b.dir)
+	}
+	return []scene{
+		{name: "push", args: []string{"push"}, counts: true, set: fromCache, done: pushed},
+		{name: "watch", args: []string{"watch", "--once", "--debounce", "1ms"}, set: fromCache, done: pushed},
+		{name: "pull", args: []string{"pull", r.Repo}, counts: true, done: pulled, set: func(t *testing.T, kind string) world {
+			t.Helper()
+			w := world{home: t.TempDir(), bucket: full[kind]}
+			// Of two files, one leads to the other's blob.
+			one, two := r.Files[2], r.Files[3]
+			testenv.WriteFile(t, filepath.Join(w.cache(), r.Folder(), "blobs", one.ID()), one.Data)
+			testenv.Mkdir(t, filepath.Join(w.cache(), r.Folder(), "snapshots", r.Commit, "parts"))
+			testenv.Symlink(t, "../../../blobs/"+one.ID(), filepath.Join(w.cache(), r.Folder(), "snapshots", r.Commit, filepath.FromSlash(two.Path)))
+			return w
+		}},
+		fallback(t),
+		prune(full),
+		repair(r, full),
+	}
+}
+
+// fallback pulls from a Hub what the bucket lacks, and gives it to the bucket.
+func fallback(t *testing.T) scene {
+	t.Helper()
+	hub := fakehub.New()
+	server := httptest.NewServer(hub)
+	t.Cleanup(server.Close)
+	r := small()
+	files := make([]fakehub.File, len(r.Files))
+	for i, f := range r.Files {
+		if files[i] = fakehub.Git(f.Path, f.Data); f.LFS {
+			files[i] = fakehub.LFS(f.Path, f.Data)
+		}
+	}
+	repo := hub.Repo(fakehub.Model, r.Repo)
+	commit := repo.Commit("main", files...)
+	repo.Branch("main", commit)
+	r.Commit, r.Refs = commit.ID(), []string{"main"}
+	return scene{
+		name: "fallback", args: []string{"pull", r.Repo, "--fallback", "hf-hub", "--backfill"},
+		set: func(t *testing.T, kind string) world {
+			t.Helper()
+			return world{home: t.TempDir(), bucket: newBucket(t, kind), env: []string{"HF_ENDPOINT=" + server.URL}}
+		},
+		// A lease of the one that was killed would have to run out first.
+		args2: []string{"pull", r.Repo, "--fallback", "hf-hub", "--backfill", "--no-lease"},
+		done: func(t *testing.T, w world) {
+			t.Helper()
+			r.Compare(t, w.cache())
+			keys := slices.DeleteFunc(testenv.Keys(t, w.bucket.dir), func(key string) bool { return strings.HasPrefix(key, "leases/") })
+			for _, key := range testenv.ObjectKeys(r) {
+				if !slices.Contains(keys, key) {
+					t.Errorf("the bucket lacks %s", key)
+				}
+			}
+		},
+	}
+}
+
+// prune empties a cache whose revisions are all in the bucket.
+func prune(full map[string]bucket) scene {
+	r := testenv.Revision{Repo: "org/name", Commit: testenv.Commit("failpoint"), Refs: []string{"main", "v1.0"}, Files: small().Files[1:]}
+	other := testenv.Revision{Repo: "org/other", Commit: testenv.Commit("other"), Files: small().Files[2:5]}
+	args := []string{"prune", "--max-size", "0", "--evict-active", "--unsafe", "--grace", "0s"}
+	return scene{
+		name: "prune", args: args,
+		set: func(t *testing.T, kind string) world {
+			t.Helper()
+			w := world{home: t.TempDir(), bucket: full[kind]}
+			r.WriteCache(t, w.cache())
+			other.WriteCache(t, w.cache())
+			return w
+		},
+		done: func(t *testing.T, w world) {
+			t.Helper()
+			for path, content := range testenv.Tree(t, w.cache()) {
+				if strings.Contains(path, "/blobs/") || strings.Contains(path, "/snapshots/") || strings.Contains(path, "/refs/") {
+					t.Errorf("%s is left: %s", path, content)
+				}
+			}
+		},
+	}
+}
+
+// repair replaces a damaged blob.
+func repair(r testenv.Revision, full map[string]bucket) scene {
+	return scene{
+		name: "verify", args: []string{"verify", "--repair"},
+		set: func(t *testing.T, kind string) world {
+			t.Helper()
+			w := world{home: t.TempDir(), bucket: full[kind]}
+			r.WriteCache(t, w.cache())
+			bad := bytes.Clone(r.Files[1].Data)
+			bad[99] ^= 1
+			testenv.WriteFile(t, filepath.Join(w.cache(), r.Folder(), "blobs", r.Files[1].ID()), bad)
+			return w
+		},
+		done: func(t *testing.T, w world) {
+			t.Helper()
+			r.Compare(t, w.cache())
+		},
+	}
+}
+
+// TestFailpoints kills each command at each place that the source names, audits
+// what is left, and runs the command again.
+func TestFailpoints(t *testing.T) {
+	reached := map[string]bool{}
+	var resent, needed int64
+	for _, s := range scenes(t) {
+		for _, kind := range []string{"file", "s3"} {
+			t.Run(s.name+"/"+kind, func(t *testing.T) {
+				all := s.places(t, kind)
+				for _, place := range all {
+					name, _, _ := strings.Cut(place, "#")
+					reached[name] = true
+				}
+				times := 0
+				for _, place := range choose(all, kind) {
+					times++
+					again, of := s.kill(t, kind, place)
+					resent, needed = resent+again, needed+of
+					if t.Failed() {
+						t.Fatalf("killed at %q", place)
+					}
+				}
+				proof.Row{
+					Class: proof.Crashes, Times: times, Tried: "kill of " + s.name + " at a named point, bucket: " + kind,
+					Figures: fmt.Sprintf("%d different points", len(names(all))),
+				}.Record(t)
+			})
+		}
+	}
+	t.Run("moved again", func(t *testing.T) {
+		proof.Row{
+			Class: proof.Crashes, Times: int(needed >> 20), Tried: "MiB of large blobs that were there when a push or pull was killed",
+			Figures: fmt.Sprintf("%d MiB of these moved again", resent>>20),
+		}.Record(t)
+		if resent > 0 {
+			t.Errorf("%d bytes were moved again", resent)
+		}
+	})
+	for name := range sourceNames(t) {
+		if !reached[name] {
+			t.Errorf("no command came by the failpoint %q", name)
+		}
+	}
+}
+
+// places runs the command undisturbed and returns where it came by.
+func (s scene) places(t *testing.T, kind string) []string {
+	t.Helper()
+	w := s.set(t, kind)
+	log := filepath.Join(t.TempDir(), "log")
+	if result := w.run(t, s.args, "HFCS_FAILPOINT_LOG="+log); result.Code != 0 {
+		t.Fatal(result)
+	}
+	s.done(t, w)
+	return readLines(t, log)
+}
+
+func readLines(t *testing.T, path string) []string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
+}
+
+// names are the places without their numbers.
+func names(places []string) map[string]int {
+	counts := map[string]int{}
+	for _, place := range places {
+		name, number, _ := strings.Cut(place, "#")
+		if n, err := strconv.Atoi(number); err == nil {
+			counts[name] = max(counts[name], n)
+		}
+	}
+	return counts
+}
+
+// choose takes the first time at each place and, with a folder as the bucket, the
+// last; in a run of the proof, some between them too.
+func choose(places []string, kind string) []string {
+	most := proof.Times(1, 6)
+	if kind == "file" {
+		most = max(most, 2)
+	}
+	var chosen []string
+	counts := names(places)
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		step := counts[name]
+		if most > 1 {
+			step = max(1, (counts[name]-1)/(most-1))
+		}
+		for n := 1; n <= counts[name]; n += step {
+			chosen = append(chosen, fmt.Sprintf("%s#%d", name, n))
+		}
+	}
+	return chosen
+}
+
+// kill has the command die at a place, audits, and runs it again. It returns how
+// many bytes of the large blob that were there it moved again, and how many there
+// were.
+func (s scene) kill(t *testing.T, kind, place string) (again, there int64) {
+	t.Helper()
+	w := s.set(t, kind)
+	log := filepath.Join(t.TempDir(), "log")
+	result := w.run(t, s.args, "HFCS_FAILPOINT="+place, "HFCS_FAILPOINT_LOG="+log)
+	if result.Code == 0 {
+		// Timing decides how often some places are met: parts, groups.
+		s.done(t, w)
+		return 0, 0
+	}
+	if result.Code != -1 {
+		t.Fatalf("it was not killed at %q: %s", place, result)
+	}
+	var audit testenv.Auditor
+	audit.Bucket(t, w.bucket.dir)
+	if s.name != "verify" { // Its cache is damaged to begin with.
+		audit.Cache(t, w.cache())
+	}
+	there = s.there(t, w, readLines(t, log))
+	args := s.args
+	if s.args2 != nil {
+		args = s.args2
+	}
+	result = w.run(t, args)
+	if result.Code != 0 {
+		t.Fatalf("the next run: %s", result)
+	}
+	audit.Bucket(t, w.bucket.dir)
+	audit.Cache(t, w.cache())
+	s.done(t, w)
+	if !s.counts {
+		return 0, 0
+	}
+	var summary struct {
+		Resumed int64 `json:"resumed_bytes"`
+	}
+	if err := json.Unmarshal([]byte(result.Stdout), &summary); err != nil {
+		t.Fatalf("%v: %s", err, result)
+	}
+	return max(0, there-summary.Resumed), there
+}
+
+// there is how many bytes of the unfinished large blob are where the next run
+// can use them.
+func (s scene) there(t *testing.T, w world, log []string) int64 {
+	t.Helper()
+	large := small().Files[0]
+	switch s.name {
+	case "pull":
+		const part = 8 << 20
+		journals, err := filepath.Glob(filepath.Join(w.cache(), small().Folder(), "blobs", ".*.parts"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(filepath.Join(w.cache(), small().Folder(), "blobs", large.ID())); err == nil || len(journals) == 0 {
+			return 0
+		}
+		parts := 0
+		for _, line := range readLines(t, journals[0]) {
+			if _, err := strconv.Atoi(line); err == nil {
+				parts++
+			}
+		}
+		return int64(parts) * part
+	case "push":
+		if _, err := os.Lstat(filepath.Join(w.bucket.dir, "blobs", large.ID())); err == nil {
+			return 0
+		}
+		parts := names(log)["part sent"]
+		if size := int64(len(large.Data)); int64(parts)*uploadPart > size {
+			return size
+		}
+		// The last part, which is shorter, may be among them.
+		return max(0, int64(parts)*uploadPart-uploadPart/2)
+	}
+	return 0
+}
+
+// sourceNames are the failpoints that the source has.
+func sourceNames(t *testing.T) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	err := filepath.WalkDir(filepath.Join("..", "..", "internal"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || sel.Sel.Name != "Hit" {
+				return true
+			}
+			if x, ok := sel.X.(*ast.Ident); !ok || x.Name != "failpoint" {
+				return true
+			}
+			if lit, ok := call.Args[0].(*ast.BasicLit); ok {
+				if name, err := strconv.Unquote(lit.Value); err == nil {
+					found[name] = true
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no failpoints in the source: %v", err)
+	}
+	return found
+}
+
+// TestNoFailpoints: the binary that people get knows nothing of all that.
+func TestNoFailpoints(t *testing.T) {
+	program := testenv.Binary(t)
+	data, err := os.ReadFile(program.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(data, []byte("HFCS_FAILPOINT")) {
+		t.Error("the binary has failpoints")
+	}
+}
