@@ -21,6 +21,14 @@ for module in $modules tools; do
 	go -C "$module" mod verify >/dev/null || rc=1
 	go -C "$module" mod tidy -diff || rc=1
 done
+# Workflows: those that GitHub runs and those that are shown. shellcheck, where it
+# is installed, reads the scripts in them, and those that users run.
+echo "lint: workflows"
+command -v shellcheck >/dev/null || echo "lint: shellcheck is not installed: scripts were not checked"
+"$root/.cache/bin/actionlint" -pyflakes= .github/workflows/*.yml examples/github-action.yml || rc=1
+if command -v shellcheck >/dev/null; then
+	shellcheck -x hf-cache-sync action/*.sh examples/slurm/* || rc=1
+fi
 # Services, where systemd is there to read them. It warns of keys that it does not
 # know and ends well all the same, so any word is one too many. The program that
 # they start need not be installed. Those with @ are the system's, the others a

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the programs that tools/go.mod and tools/minio/go.mod pin into
+# Builds the programs that tools/go.mod and the modules below tools pin into
 # .cache/bin, and says nothing when they are there already. From cold it takes
 # some minutes.
 set -euo pipefail
@@ -36,3 +36,4 @@ install() {
 
 install tools .stamp golangci-lint gotestsum govulncheck versitygw
 install tools/minio .stamp-minio minio
+install tools/actionlint .stamp-actionlint actionlint
