@@ -78,6 +78,7 @@ func (o *doctorOptions) settings() doctor.Settings {
 	s.Remote, s.RemoteErr = config.ResolveRemote(o.remote, o.Env, o.file)
 	credentials, warnings := config.ResolveCredentials(o.Env, o.file)
 	s.Credentials, s.HalfPairs = credentials.Origin, warnings
+	s.Proxy, s.ProxyErr = config.ResolveProxy(o.Env, o.file)
 	return s
 }
 

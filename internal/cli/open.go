@@ -112,11 +112,16 @@ func (a *app) openQuietly(where config.Remote) (store.Store, error) {
 		return filestore.Open(where.Path, filestore.Options{})
 	}
 	credentials, _ := config.ResolveCredentials(a.Env, a.file)
+	proxy, err := config.ResolveProxy(a.Env, a.file)
+	if err != nil {
+		return nil, &usageError{err: err}
+	}
 	return s3store.Open(s3store.Options{
 		Endpoint: where.Endpoint, Bucket: where.Bucket, Prefix: where.Prefix, Region: where.Region,
 		Credentials: s3store.Credentials{
 			AccessKey: credentials.AccessKey, SecretKey: credentials.SecretKey, SessionToken: credentials.SessionToken, Chain: credentials.Chain,
 		},
+		Proxy:          proxy.URL,
 		Agent:          agent(where) + "/" + version(),
 		StallTimeout:   a.patience.stallTime,
 		AnswerTimeout:  2 * a.patience.stallTime,

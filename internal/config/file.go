@@ -85,13 +85,14 @@ const (
 	size   // gigabytes
 	choice // one of some words
 	globs  // a list
+	proxy  // the URL of one; it may hold a password
 )
 
 // known returns all keys, and what each holds. Those of the Python tool 0.1.0 keep their meaning: both tools can share one file.
 func known() map[string]kind {
 	return map[string]kind{
 		"storage.url": text, "storage.endpoint": text, "storage.bucket": text, "storage.region": text,
-		"storage.access_key": text, "storage.secret_key": text, "storage.checksum": choice, "storage.conditional_writes": choice,
+		"storage.access_key": text, "storage.secret_key": text, "storage.checksum": choice, "storage.conditional_writes": choice, "storage.proxy": proxy,
 		"cache.max_local_gb": size, "cache.sync_xet": truth, "cache.hf_cache_dir": text, "cache.keep": globs, "cache.fallback": choice, "cache.backfill": truth,
 		"team.prefix": text, "team.allow_gated": truth,
 		"push.include": globs, "push.exclude": globs,
@@ -290,6 +291,10 @@ func check(key string, want kind, value string) error {
 			return nil
 		}
 		return fmt.Errorf("%s must be one of %s", key, strings.Join(words, ", "))
+	case proxy:
+		if _, err := parseProxy(value); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
 	case text, globs:
 		if strings.ContainsAny(value, "\x00\r\n") {
 			return fmt.Errorf("%s must be one line", key)

@@ -90,6 +90,8 @@ storage:
   secret_key: {{.SecretKey | yaml}}
   # Keep a checksum of small objects in the store: off, or sha256 where the store takes it.
   # checksum: off
+  # All requests to the bucket go through this proxy: http://, https:// or socks5://host:port.
+  # proxy: http://127.0.0.1:4001
   # Conditional writes for manifests and refs: auto, on or off.
   # conditional_writes: auto
 {{end}}

@@ -20,6 +20,9 @@ type Settings struct {
 	Remote    config.Remote
 	RemoteErr error // why there is none
 
+	Proxy    config.Proxy // that the bucket is reached through
+	ProxyErr error        // why what is given is none
+
 	Credentials config.Origin // of the pair that is used, or of the order to look for one; never the pair itself
 	HalfPairs   []string      // the warnings of config.ResolveCredentials
 }
@@ -34,7 +37,7 @@ func (s *Settings) rows(bucket *Bucket) Report {
 			hint = "hf-cache-sync init writes a configuration file; or give --remote s3://bucket[/prefix] or --remote file:///path, or set HF_CACHE_SYNC_REMOTE or B2_BUCKET"
 		}
 		return append(report,
-			Row{"bucket", Fail, detail, hint}, skipped("endpoint"), skipped("region"), skipped("prefix"), s.credentialsRow(bucket))
+			Row{"bucket", Fail, detail, hint}, skipped("endpoint"), skipped("region"), skipped("prefix"), skipped("proxy"), s.credentialsRow(bucket))
 	case s.Remote.Kind == config.Folder: // the rest is about services
 		return append(report, Row{Name: "bucket", Detail: s.Remote.String() + from(s.Remote.Origin)})
 	}
@@ -42,6 +45,7 @@ func (s *Settings) rows(bucket *Bucket) Report {
 		Row{Name: "bucket", Detail: s.Remote.Bucket + from(s.Remote.Origin)},
 		s.endpointRow(), s.regionRow(),
 		Row{Name: "prefix", Detail: cmp.Or(s.Remote.Prefix, "none")},
+		s.proxyRow(),
 		s.credentialsRow(bucket))
 }
 
@@ -98,6 +102,17 @@ func (s *Settings) regionRow() Row {
 		return Row{"region", Fail, "not given, and without an endpoint it says which service is meant", "set B2_REGION and B2_ENDPOINT, or AWS_REGION"}
 	}
 	return Row{Name: "region", Detail: "not given: us-east-1, as most services have it"}
+}
+
+func (s *Settings) proxyRow() Row {
+	const name = "proxy"
+	switch {
+	case s.ProxyErr != nil:
+		return Row{name, Fail, s.ProxyErr.Error(), "write http://, https:// or socks5://, a host and a port"}
+	case s.Proxy.URL == nil:
+		return Row{Name: name, Detail: "none of its own; HTTPS_PROXY, HTTP_PROXY and NO_PROXY apply"}
+	}
+	return Row{Name: name, Detail: s.Proxy.String() + from(s.Proxy.Origin) + "; HTTPS_PROXY and NO_PROXY do not apply"}
 }
 
 func (s *Settings) credentialsRow(bucket *Bucket) Row {

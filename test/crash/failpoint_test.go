@@ -231,11 +231,13 @@ func repair(r testenv.Revision, full map[string]bucket) scene {
 // TestFailpoints kills each command at each place that the source names, audits
 // what is left, and runs the command again.
 func TestFailpoints(t *testing.T) {
-	reached := map[string]bool{}
+	reached, ran := map[string]bool{}, 0
 	var resent, needed int64
-	for _, s := range scenes(t) {
+	list := scenes(t)
+	for _, s := range list {
 		for _, kind := range []string{"file", "s3"} {
 			t.Run(s.name+"/"+kind, func(t *testing.T) {
+				ran++
 				all := s.places(t, kind)
 				for _, place := range all {
 					name, _, _ := strings.Cut(place, "#")
@@ -256,6 +258,9 @@ func TestFailpoints(t *testing.T) {
 				}.Record(t)
 			})
 		}
+	}
+	if ran < 2*len(list) {
+		return // Somebody wants to see a part of it.
 	}
 	t.Run("moved again", func(t *testing.T) {
 		proof.Row{

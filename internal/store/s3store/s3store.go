@@ -12,6 +12,9 @@
 // hashed nowhere and unsigned: the caller holds the digest of the whole. No checksum headers or trailers are sent, since several services
 // refuse them. After a call returns, its body is not read any more.
 //
+// Through a proxy of [Options] the Range of a GET is sent without being covered by the signature, which S3 allows: a proxy that keeps objects for
+// others (Dragonfly's dfdaemon) fetches other ranges than it was asked for, in our name.
+//
 // Errors name the key, never the query of a request, a signature or a credential.
 //
 // # Services that differ
@@ -83,6 +86,7 @@ type Options struct {
 	Prefix      string // keys are below it; slashes around it do not matter
 	Credentials Credentials
 	Addressing  Addressing
+	Proxy       *url.URL // that all requests for the bucket go through, with scheme http, https or socks5; nil for what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
 	Agent       string // name/version, the start of the User-Agent header
 
 	MaxConns      int           // connections to the endpoint; 0 means 128
@@ -158,7 +162,7 @@ func Open(o Options) (*Store, error) {
 		BucketLookup: lookup(o, endpoint),
 		MaxRetries:   1,
 		Transport: &transport{
-			base: o.Transport, agent: o.Agent, path: base, region: o.Region, creds: creds, stall: o.StallTimeout, clock: &theirs, wholeKeys: &wholeKeys,
+			base: o.Transport, agent: o.Agent, path: base, looseRange: o.Proxy != nil, region: o.Region, creds: creds, stall: o.StallTimeout, clock: &theirs, wholeKeys: &wholeKeys,
 		},
 	})
 	if err != nil {
@@ -212,17 +216,21 @@ func defaults(o *Options, endpoint *url.URL) {
 		o.Agent = "hf-cache-sync"
 	}
 	if o.Transport == nil {
-		o.Transport = newPool(o.MaxConns)
+		o.Transport = newPool(o.MaxConns, o.Proxy)
 	}
 }
 
 // newPool returns a connection pool. HTTP/1.1 alone, because one connection a request moves more bytes than streams that share one; no
 // compression, because the bytes are what is hashed. A peer that is silent is the business of the watch on each request.
-func newPool(conns int) *http.Transport {
+func newPool(conns int, through *url.URL) *http.Transport {
+	proxy := http.ProxyFromEnvironment
+	if through != nil {
+		proxy = http.ProxyURL(through)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
+		Proxy:               proxy,
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
 		MaxIdleConnsPerHost: conns,

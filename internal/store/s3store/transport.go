@@ -56,6 +56,9 @@ type transport struct {
 	base   http.RoundTripper
 	agent  string
 	path   string // of the endpoint; empty, or starts with a slash
+
+	looseRange bool // the signature does not cover the range
+
 	region string
 	creds  *credentials.Credentials
 	stall  time.Duration
@@ -89,7 +92,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (t *transport) send(req *http.Request, c *call, w *watch) (*http.Response, error) {
-	if t.path != "" {
+	if t.path != "" || t.looseRange && req.Header.Get("Range") != "" {
 		var err error
 		if req, err = t.rebase(req); err != nil {
 			return nil, err
@@ -120,7 +123,7 @@ func (t *transport) send(req *http.Request, c *call, w *watch) (*http.Response, 
 	return resp, nil
 }
 
-// rebase puts the endpoint's path before a request's, which the library cannot, and signs the request again.
+// rebase puts the endpoint's path before a request's, which the library cannot, and signs the request again, with the range or without.
 func (t *transport) rebase(req *http.Request) (*http.Request, error) {
 	signed := req.Header.Get("Authorization") != ""
 	req.Header.Del("Authorization")
@@ -130,6 +133,10 @@ func (t *transport) rebase(req *http.Request) (*http.Request, error) {
 	}
 	if !signed {
 		return req, nil
+	}
+	if text := req.Header.Get("Range"); t.looseRange && text != "" {
+		req.Header.Del("Range")
+		defer req.Header.Set("Range", text)
 	}
 	v, err := t.creds.GetWithContext(&credentials.CredContext{Client: http.DefaultClient, Endpoint: req.URL.Host, Context: req.Context()})
 	if err != nil {

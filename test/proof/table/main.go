@@ -169,6 +169,7 @@ func (c *collector) tables() string {
 		_, target, _ := strings.Cut(test, " ")
 		c.lines = append(c.lines, line{proof.Row{Class: proof.Fuzz, Tried: "inputs made from the corpus of " + target, Times: n, Lost: lost}, test})
 	}
+	c.lines = merged(c.lines)
 	var b strings.Builder
 	var times, lost int
 	for _, l := range c.lines {
@@ -182,6 +183,34 @@ func (c *collector) tables() string {
 	return b.String()
 }
 
+// merged adds up rows of one test that say the same, as a table of cases has one for
+// each case. Those with figures of their own stay.
+func merged(lines []line) []line {
+	var all []line
+	at := map[string]int{}
+	for _, l := range lines {
+		if l.Figures != "" {
+			all = append(all, l)
+			continue
+		}
+		test := l.test
+		if i := strings.Index(l.test, " Test"); i >= 0 {
+			name, _, _ := strings.Cut(l.test[i+1:], "/")
+			test = l.test[:i+1] + name
+		}
+		key := l.Class + "\n" + l.Tried + "\n" + test
+		if i, ok := at[key]; ok {
+			all[i].Times += l.Times
+			all[i].Lost += l.Lost
+			all[i].test = test
+			continue
+		}
+		at[key] = len(all)
+		all = append(all, l)
+	}
+	return all
+}
+
 func (c *collector) table(b *strings.Builder, class string) {
 	lines := slices.DeleteFunc(slices.Clone(c.lines), func(l line) bool { return l.Class != class })
 	if len(lines) == 0 {
@@ -191,7 +220,7 @@ func (c *collector) table(b *strings.Builder, class string) {
 	fmt.Fprintf(b, "\n## %s\n\n| tried | times | lost | figures | test |\n|---|---:|---:|---|---|\n", class)
 	for _, l := range lines {
 		lost := strconv.Itoa(l.Lost)
-		if slices.Contains(c.failed, l.test) {
+		if slices.ContainsFunc(c.failed, func(test string) bool { return test == l.test || strings.HasPrefix(test, l.test+"/") }) {
 			lost += " (failed)"
 		}
 		fmt.Fprintf(b, "| %s | %d | %s | %s | `%s` |\n", cell(l.Tried), l.Times, lost, cell(l.Figures), l.test)
