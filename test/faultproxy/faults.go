@@ -236,7 +236,18 @@ func (x *exchange) carriedOut() bool {
 		return false
 	}
 	_, _ = io.Copy(io.Discard, resp.Body)
+	if x.r.Op == Complete {
+		// Some servers take a completion a second time. Most know the upload no more.
+		x.vanish()
+	}
 	return true
+}
+
+// vanish has the upload that the request is about be gone from now on.
+func (x *exchange) vanish() {
+	x.proxy.mu.Lock()
+	defer x.proxy.mu.Unlock()
+	x.proxy.gone[x.r.URL.Query().Get("uploadId")] = true
 }
 
 func isWrite(r *Request) bool {
@@ -339,9 +350,7 @@ func OtherTime(by time.Duration) *Fault {
 func Vanish(at Op) *Fault {
 	fits := func(r *Request) bool { return r.Op == at }
 	return &Fault{Name: "NoSuchUpload at " + string(at), Fits: fits, Once: true, play: func(x *exchange) {
-		x.proxy.mu.Lock()
-		x.proxy.gone[x.r.URL.Query().Get("uploadId")] = true
-		x.proxy.mu.Unlock()
+		x.vanish()
 		x.done()
 		x.refuse(http.StatusNotFound, "NoSuchUpload", "The specified upload does not exist.")
 	}}

@@ -34,7 +34,7 @@ func TestExpiredToken(t *testing.T) {
 		s.Use(nil)
 		s.must(t, 0, from, "push")
 		s.checkBucket(t, r)
-		record(t, "a token that expires in the middle of a push", n, "")
+		record(t, "a token that expires in the middle of a push", n, figures(s.Proxy))
 	})
 	t.Run("pull", func(t *testing.T) {
 		t.Parallel()
@@ -55,7 +55,7 @@ func TestExpiredToken(t *testing.T) {
 		s.Use(nil)
 		s.must(t, 0, to, "pull", r.Repo)
 		checkCache(t, to, r)
-		record(t, "a token that expires in the middle of a pull", n, "")
+		record(t, "a token that expires in the middle of a pull", n, figures(s.Proxy))
 	})
 }
 
@@ -103,7 +103,7 @@ func TestClockSkew(t *testing.T) {
 			if got := s.must(t, 1, from, "doctor"); !strings.Contains(got.Stdout, "✗ clock") {
 				t.Errorf("doctor does not find it: %s", got)
 			}
-			record(t, f.Name+", by "+by.String(), s.Count(f.Name), "")
+			record(t, f.Name+", by "+by.String(), s.Count(f.Name), figures(s.Proxy))
 		})
 	}
 }
@@ -121,7 +121,8 @@ func TestStoreOfAnotherTime(t *testing.T) {
 			s.Use(faultproxy.Always(f))
 			from, to := home(t), t.TempDir()
 			var pushed []testenv.Revision
-			for i, ago := range []time.Duration{9 * time.Hour, 8 * time.Hour, 0} {
+			// The last is learned later than the store has it.
+			for i, ago := range []time.Duration{9 * time.Hour, 8 * time.Hour, -by - 10*time.Hour} {
 				r.Commit = testenv.Commit(fmt.Sprint("another time ", i))
 				r.WriteCache(t, hub(from))
 				learned := time.Now().Add(-ago)
@@ -135,10 +136,23 @@ func TestStoreOfAnotherTime(t *testing.T) {
 				testenv.AuditCache(t, hub(to))
 				r.Compare(t, hub(to))
 			}
-			if got := s.run(t, from, "doctor"); !strings.Contains(got.Stdout, "✗ clock") {
+			// Who learned something else later than the store's now, and before what the
+			// last one says of itself, keeps it.
+			other := pushed[1]
+			keeper := home(t, other)
+			main := filepath.Join(hub(keeper), other.Folder(), "refs", "main")
+			learned := time.Now().Add(by + 5*time.Hour)
+			if err := os.Chtimes(main, learned, learned); err != nil {
+				t.Fatal(err)
+			}
+			got := s.must(t, 0, keeper, "pull", r.Repo)
+			if ref, err := os.ReadFile(main); err != nil || string(ref) != other.Commit || !strings.Contains(got.Stdout+got.Stderr, "learned later") {
+				t.Errorf("the bucket's ref is from the future: main is %q, %v: %s", ref, err, got)
+			}
+			if got = s.run(t, from, "doctor"); !strings.Contains(got.Stdout, "✗ clock") {
 				t.Errorf("doctor does not find it: %s", got)
 			}
-			record(t, f.Name+", on every answer of pushes and a pull", s.Count(f.Name), "")
+			record(t, f.Name+", on every answer of pushes and a pull", s.Count(f.Name), figures(s.Proxy))
 		})
 	}
 }
@@ -169,7 +183,7 @@ func TestChecksumHeader(t *testing.T) {
 	if again := s.Count(f.Name); again != n {
 		t.Errorf("%d requests had the header though nobody asked for it", again-n)
 	}
-	record(t, f.Name+", for those that ask for checksums", n, "")
+	record(t, f.Name+", for those that ask for checksums", n, figures(s.Proxy))
 }
 
 // TestRetryAfter has the store say how long to wait. The wait is at least that
@@ -219,7 +233,7 @@ func TestNoConditionalWrites(t *testing.T) {
 	s.checkBucket(t, r)
 	s.must(t, 0, to, "pull", r.Repo)
 	checkCache(t, to, r)
-	record(t, f.Name+", when two machines push parts of a commit", s.Count(f.Name), "")
+	record(t, f.Name+", when two machines push parts of a commit", s.Count(f.Name), figures(s.Proxy))
 }
 
 // TestAlwaysFlipped has all copies of a blob arrive with a flipped byte. It gets
@@ -250,7 +264,7 @@ func TestAlwaysFlipped(t *testing.T) {
 			s.Use(nil)
 			s.must(t, 0, to, "pull", r.Repo)
 			checkCache(t, to, r)
-			record(t, f.Name+" of a blob, always: "+path, n, "")
+			record(t, f.Name+" of a blob, always: "+path, n, figures(s.Proxy))
 		})
 	}
 }

@@ -20,6 +20,7 @@ func TestClasses(t *testing.T) {
 		fault *faultproxy.Fault
 		env   []string
 		plan  func(*faultproxy.Fault) faultproxy.Plan // nil: every other request
+		once  bool                                    // No byte of a blob goes up a second time.
 	}{
 		{fault: faultproxy.Internal(), env: eager()},
 		{fault: faultproxy.BadGateway(), env: eager()},
@@ -37,8 +38,8 @@ func TestClasses(t *testing.T) {
 		{fault: faultproxy.Flip().AtMostOnce(), env: eager()},
 		{fault: faultproxy.LostAnswer(), env: eager()},
 		{fault: faultproxy.FailedAnswer(), env: eager()},
-		{fault: faultproxy.ErrorInOK(false), env: eager()},
-		{fault: faultproxy.ErrorInOK(true), env: eager()},
+		{fault: faultproxy.ErrorInOK(false), env: eager(), once: true},
+		{fault: faultproxy.ErrorInOK(true), env: eager(), once: true},
 		{fault: faultproxy.NoConditions(), env: eager(), plan: faultproxy.Always}, // A service has them or has not.
 		{fault: faultproxy.Vanish(faultproxy.Part), env: eager()},
 		{fault: faultproxy.Vanish(faultproxy.Complete), env: eager()},
@@ -61,6 +62,9 @@ func TestClasses(t *testing.T) {
 				requests, times = requests+all, times+s.Count(c.fault.Name)
 				up, down := s.Moved()
 				waste.add(t, model(), up)
+				if c.once && up != size(model()) {
+					t.Errorf("%d bytes of blobs went up, %d were to go", up, size(model()))
+				}
 				waste.add(t, model(), down)
 			}
 			record(t, c.fault.Name+": pushes, pulls and listings", times, fmt.Sprintf("%d requests, %s", requests, &waste))

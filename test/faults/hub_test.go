@@ -95,7 +95,7 @@ func TestHubClasses(t *testing.T) {
 			s.must(t, 0, to, "pull", o.revision.Repo, "--backfill")
 			checkCache(t, to, o.revision)
 			s.checkBucket(t, o.revision)
-			record(t, "the Hub: "+c.fault.Name+", in a pull with --fallback and --backfill", o.count(c.fault), "")
+			record(t, "the Hub: "+c.fault.Name+", in a pull with --fallback and --backfill", o.count(c.fault), figures(o.hub, o.network))
 		})
 	}
 }
@@ -172,7 +172,7 @@ func TestHubFlipped(t *testing.T) {
 			o.use(func() faultproxy.Plan { return nil })
 			s.must(t, 0, to, "pull", o.revision.Repo)
 			checkCache(t, to, o.revision)
-			record(t, "the Hub: "+f.Name+", always: "+path, n, "")
+			record(t, "the Hub: "+f.Name+", always: "+path, n, figures(o.hub, o.network))
 		})
 	}
 }
@@ -201,7 +201,7 @@ func TestHubNothingWorks(t *testing.T) {
 			o.revision.WriteBucket(t, s.bucket)
 			s.must(t, 0, to, "pull", o.revision.Repo)
 			checkCache(t, to, o.revision)
-			record(t, "the Hub: every request: "+f.Name, n, "")
+			record(t, "the Hub: every request: "+f.Name, n, figures(o.hub, o.network))
 		})
 	}
 }
@@ -223,7 +223,7 @@ func TestBucketDownHubUp(t *testing.T) {
 				to := t.TempDir()
 				s.must(t, 0, to, "pull", o.revision.Repo)
 				checkCache(t, to, o.revision)
-				record(t, fmt.Sprintf("the bucket away after %d requests of a pull, the Hub there: %s", passing, f.Name), s.Count(f.Name), "")
+				record(t, fmt.Sprintf("the bucket away after %d requests of a pull, the Hub there: %s", passing, f.Name), s.Count(f.Name), figures(s.Proxy))
 			})
 		}
 	}

@@ -81,7 +81,7 @@ func TestListingOrder(t *testing.T) {
 				}
 			}
 			s.checkBucket(t, all...)
-			record(t, string(d), s.Count(f.Name), "")
+			record(t, string(d), s.Count(f.Name), figures(s.Proxy))
 		})
 	}
 }
@@ -148,5 +148,5 @@ func TestListingLag(t *testing.T) {
 		r.CompareFiles(t, hub(first), "config.json", "shared.bin")
 	}
 	s.checkBucket(t, all...)
-	record(t, "listings that lack new keys while machines push, pull and prune", s.Count(f.Name), "")
+	record(t, "listings that lack new keys while machines push, pull and prune", s.Count(f.Name), figures(s.Proxy))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
 )
 
-// surmountable are the faults that a client can do something about, none of
-// which takes long.
+// surmountable are the faults that a client can do something about. Those that
+// take long happen to a path a single time.
 func surmountable() []*faultproxy.Fault {
 	return []*faultproxy.Fault{
 		faultproxy.Internal(),
@@ -28,6 +28,10 @@ func surmountable() []*faultproxy.Fault {
 		faultproxy.ErrorInOK(true),
 		faultproxy.Flip().AtMostOnce(),
 		faultproxy.Vanish(faultproxy.Part),
+		faultproxy.Drip(),
+		faultproxy.StallFirst().AtMostOnce(),
+		faultproxy.StallSending().AtMostOnce(),
+		faultproxy.StallAnswering().AtMostOnce(),
 	}
 }
 
@@ -45,7 +49,7 @@ func TestRandom(t *testing.T) {
 		for seed := range uint64(seeds) {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
-				s, r := newSite(t, eager()), model()
+				s, r := newSite(t, patchy()), model()
 				s.Use(faultproxy.Random(seed, percent, surmountable()...))
 				from, to := home(t, r), t.TempDir()
 				s.must(t, 0, from, "push")
@@ -143,7 +147,7 @@ func TestNothingWorks(t *testing.T) {
 				r.Compare(t, hub(full))
 				s.audit.Cache(t, hub(full))
 				s.checkBucket(t, r)
-				record(t, "every request of every command: "+f.Name, s.Count(f.Name)-before[f.Name], "")
+				record(t, "every request of every command: "+f.Name, s.Count(f.Name)-before[f.Name], figures(s.Proxy))
 			})
 		})
 	}
