@@ -2,7 +2,6 @@ package crash_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -27,8 +26,11 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 
-// uploadPart is the size of the parts in which the large blob is uploaded.
-const uploadPart = 16 << 20
+// The sizes of the parts in which the large blob is moved.
+const (
+	uploadPart   = 16 << 20
+	downloadPart = 8 << 20
+)
 
 // world is what a command works on, made anew for each time that it is killed.
 type world struct {
@@ -41,12 +43,12 @@ func (w world) cache() string { return filepath.Join(w.home, "hub") }
 
 // scene is a command and what has to be true when it is done.
 type scene struct {
-	name   string
-	args   []string
-	args2  []string // Of the run after the kill, if they are others.
-	set    func(t *testing.T, kind string) world
-	done   func(t *testing.T, w world)
-	counts bool // Whether what it moves again is counted.
+	name  string
+	args  []string
+	args2 []string // Of the run after the kill, if they are others.
+	set   func(t *testing.T, kind string) world
+	done  func(t *testing.T, w world)
+	part  string // Where it is done with a part of the large blob, if that is counted.
 }
 
 // small is what the scenes move: one blob in several parts, one of a part, and
@@ -127,9 +129,9 @@ func scenes(t *testing.T) []scene {
 		r.WriteBucket(t, b.dir)
 	}
 	return []scene{
-		{name: "push", args: []string{"push"}, counts: true, set: fromCache, done: pushed},
+		{name: "push", args: []string{"push"}, part: "part sent", set: fromCache, done: pushed},
 		{name: "watch", args: []string{"watch", "--once", "--debounce", "1ms"}, set: fromCache, done: pushed},
-		{name: "pull", args: []string{"pull", r.Repo}, counts: true, done: pulled, set: func(t *testing.T, kind string) world {
+		{name: "pull", args: []string{"pull", r.Repo}, part: "part noted", done: pulled, set: func(t *testing.T, kind string) world {
 			t.Helper()
 			w := world{home: t.TempDir(), bucket: full[kind]}
 			// Of two files, one leads to the other's blob.
@@ -264,7 +266,7 @@ func TestFailpoints(t *testing.T) {
 	}
 	t.Run("moved again", func(t *testing.T) {
 		proof.Row{
-			Class: proof.Crashes, Times: int(needed >> 20), Tried: "MiB of large blobs that were there when a push or pull was killed",
+			Class: proof.Crashes, Times: int(needed >> 20), Tried: "MiB of a large blob that were moved when a push or pull was killed",
 			Figures: fmt.Sprintf("%d MiB of these moved again", resent>>20),
 		}.Record(t)
 		if resent > 0 {
@@ -353,64 +355,35 @@ func (s scene) kill(t *testing.T, kind, place string) (again, there int64) {
 	if s.name != "verify" { // Its cache is damaged to begin with.
 		audit.Cache(t, w.cache())
 	}
-	there = s.there(t, w, readLines(t, log))
 	args := s.args
 	if s.args2 != nil {
 		args = s.args2
 	}
-	result = w.run(t, args)
+	log2 := filepath.Join(t.TempDir(), "log")
+	result = w.run(t, args, "HFCS_FAILPOINT_LOG="+log2)
 	if result.Code != 0 {
 		t.Fatalf("the next run: %s", result)
 	}
 	audit.Bucket(t, w.bucket.dir)
 	audit.Cache(t, w.cache())
 	s.done(t, w)
-	if !s.counts {
-		return 0, 0
-	}
-	var summary struct {
-		Resumed int64 `json:"resumed_bytes"`
-	}
-	if err := json.Unmarshal([]byte(result.Stdout), &summary); err != nil {
-		t.Fatalf("%v: %s", err, result)
-	}
-	return max(0, there-summary.Resumed), there
+	return s.again(names(readLines(t, log)), names(readLines(t, log2)))
 }
 
-// there is how many bytes of the unfinished large blob are where the next run
-// can use them.
-func (s scene) there(t *testing.T, w world, log []string) int64 {
-	t.Helper()
-	large := small().Files[0]
-	switch s.name {
-	case "pull":
-		const part = 8 << 20
-		journals, err := filepath.Glob(filepath.Join(w.cache(), small().Folder(), "blobs", ".*.parts"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Lstat(filepath.Join(w.cache(), small().Folder(), "blobs", large.ID())); err == nil || len(journals) == 0 {
-			return 0
-		}
-		parts := 0
-		for _, line := range readLines(t, journals[0]) {
-			if _, err := strconv.Atoi(line); err == nil {
-				parts++
-			}
-		}
-		return int64(parts) * part
-	case "push":
-		if _, err := os.Lstat(filepath.Join(w.bucket.dir, "blobs", large.ID())); err == nil {
-			return 0
-		}
-		parts := names(log)["part sent"]
-		if size := int64(len(large.Data)); int64(parts)*uploadPart > size {
-			return size
-		}
-		// The last part, which is shorter, may be among them.
-		return max(0, int64(parts)*uploadPart-uploadPart/2)
+// again is how many bytes of the large blob two runs moved that had been moved
+// before, and how many there were for the second to build on, by the parts that
+// each says it was done with.
+func (s scene) again(first, second map[string]int) (again, there int64) {
+	size := int64(len(small().Files[0].Data))
+	done, part := s.part, int64(uploadPart)
+	if done == "part noted" {
+		part = downloadPart
 	}
-	return 0
+	if done == "" {
+		return 0, 0
+	}
+	all := int((size + part - 1) / part)
+	return int64(max(0, first[done]+second[done]-all)) * part, int64(first[done]) * part
 }
 
 // sourceNames are the failpoints that the source has.
