@@ -313,7 +313,7 @@ func names(places []string) map[string]int {
 	return counts
 }
 
-// choose takes the first time at each place and, with a folder as the bucket, the
+// choose takes every step of a removal, and else the first time at each place and, with a folder as the bucket, the
 // last; in a run of the proof, some between them too.
 func choose(places []string, kind string) []string {
 	most := proof.Times(1, 6)
@@ -324,7 +324,9 @@ func choose(places []string, kind string) []string {
 	counts := names(places)
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		step := counts[name]
-		if most > 1 {
+		if name == "removal" {
+			step = 1 // Each is another step, and they take no time.
+		} else if most > 1 {
 			step = max(1, (counts[name]-1)/(most-1))
 		}
 		for n := 1; n <= counts[name]; n += step {
