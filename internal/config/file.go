@@ -403,5 +403,10 @@ func (f *File) word(key string) string {
 	return strings.ToLower(s.value)
 }
 
-// HoldsSecret says whether a secret key stands in the file, so that nobody else should be able to read it.
-func (f *File) HoldsSecret() bool { return f.get("storage.secret_key").value != "" }
+// HoldsSecret says whether a secret key, or the password of a proxy, stands in the file, so that nobody else should be able to read it.
+func (f *File) HoldsSecret() bool {
+	if u, err := parseProxy(f.get("storage.proxy").value); err == nil && u.User != nil {
+		return true
+	}
+	return f.get("storage.secret_key").value != ""
+}

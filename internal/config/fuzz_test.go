@@ -14,7 +14,11 @@ import (
 func FuzzParseFile(f *testing.F) {
 	f.Add([]byte(python))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := config.ParseFile("c.yaml", data)
+		var file *config.File
+		var err error
+		if taken := allocated(func() { file, err = config.ParseFile("c.yaml", data) }); tooMuch(taken, len(data)) {
+			t.Errorf("%d bytes took %d to read", len(data), taken)
+		}
 		if err != nil {
 			if _, ok := errors.AsType[*config.FileError](err); !ok || file != nil {
 				t.Errorf("got %v, %v", file, err)
@@ -75,3 +79,15 @@ func checkRemote(t *testing.T, r config.Remote) {
 		t.Errorf("a remote of kind %v", r.Kind)
 	}
 }
+
+// allocated is how many bytes f allocates, and what others do meanwhile.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// tooMuch says whether what was allocated for an input of size bytes is more than a multiple of it, beyond what is needed anyway.
+func tooMuch(taken uint64, size int) bool { return taken > 4<<20+2000*uint64(size) }

@@ -37,16 +37,18 @@ func (s *Settings) rows(bucket *Bucket) Report {
 			hint = "hf-cache-sync init writes a configuration file; or give --remote s3://bucket[/prefix] or --remote file:///path, or set HF_CACHE_SYNC_REMOTE or B2_BUCKET"
 		}
 		return append(report,
-			Row{"bucket", Fail, detail, hint}, skipped("endpoint"), skipped("region"), skipped("prefix"), skipped("proxy"), s.credentialsRow(bucket))
+			Row{"bucket", Fail, detail, hint}, skipped("endpoint"), skipped("region"), skipped("prefix"), s.credentialsRow(bucket))
 	case s.Remote.Kind == config.Folder: // the rest is about services
 		return append(report, Row{Name: "bucket", Detail: s.Remote.String() + from(s.Remote.Origin)})
 	}
-	return append(report,
+	report = append(report,
 		Row{Name: "bucket", Detail: s.Remote.Bucket + from(s.Remote.Origin)},
 		s.endpointRow(), s.regionRow(),
-		Row{Name: "prefix", Detail: cmp.Or(s.Remote.Prefix, "none")},
-		s.proxyRow(),
-		s.credentialsRow(bucket))
+		Row{Name: "prefix", Detail: cmp.Or(s.Remote.Prefix, "none")})
+	if s.ProxyErr != nil || s.Proxy.URL != nil {
+		report = append(report, s.proxyRow())
+	}
+	return append(report, s.credentialsRow(bucket))
 }
 
 // from says where a value comes from.
@@ -106,11 +108,8 @@ func (s *Settings) regionRow() Row {
 
 func (s *Settings) proxyRow() Row {
 	const name = "proxy"
-	switch {
-	case s.ProxyErr != nil:
-		return Row{name, Fail, s.ProxyErr.Error(), "write http://, https:// or socks5://, a host and a port"}
-	case s.Proxy.URL == nil:
-		return Row{Name: name, Detail: "none of its own; HTTPS_PROXY, HTTP_PROXY and NO_PROXY apply"}
+	if s.ProxyErr != nil {
+		return Row{name, Fail, s.ProxyErr.Error(), "correct it, or leave it out: HTTPS_PROXY, HTTP_PROXY and NO_PROXY then apply"}
 	}
 	return Row{Name: name, Detail: s.Proxy.String() + from(s.Proxy.Origin) + "; HTTPS_PROXY and NO_PROXY do not apply"}
 }

@@ -35,7 +35,7 @@ func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%s begins %d commits: %s", e.Prefix, len(names), strings.Join(names, ", "))
 }
 
-// CollisionError reports two paths of one commit that are one file on this file system.
+// CollisionError reports two paths of one commit that are one name on this file system, or of which one would be in a folder of the other's name.
 type CollisionError struct {
 	Key  manifest.Key
 	A, B hub.Path
@@ -43,7 +43,7 @@ type CollisionError struct {
 
 // Error names both paths.
 func (e *CollisionError) Error() string {
-	return fmt.Sprintf("%s: %q and %q are the same name on this file system, which ignores case", e.Key, e.A, e.B)
+	return fmt.Sprintf("%s: %q and %q cannot both be on this file system, which ignores case", e.Key, e.A, e.B)
 }
 
 // SpaceError says that the disk has no room for what is to be pulled.

@@ -2,6 +2,7 @@ package gated_test
 
 import (
 	"bytes"
+	"runtime"
 	"testing"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/gated"
@@ -11,7 +12,11 @@ func FuzzFrontMatter(f *testing.F) {
 	f.Add([]byte("---\nextra_gated_prompt: x\n---\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var c gated.Checker
-		found, is := c.Look(map[string][]byte{"README.md": data})
+		var found gated.Finding
+		var is bool
+		if taken := allocated(func() { found, is = c.Look(map[string][]byte{"README.md": data}) }); tooMuch(taken, len(data)) {
+			t.Errorf("%d bytes took %d to read", len(data), taken)
+		}
 		if is && !bytes.Contains(data, []byte("gated")) && !bytes.ContainsAny(data, `"\`) { // a quoted key may be written with escapes
 			t.Errorf("gated by %q, which is not there", found.Signal)
 		}
@@ -25,3 +30,15 @@ func FuzzFrontMatter(f *testing.F) {
 		}
 	})
 }
+
+// allocated is how many bytes f allocates, and what others do meanwhile.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// tooMuch says whether what was allocated for an input of size bytes is more than a multiple of it, beyond what is needed anyway.
+func tooMuch(taken uint64, size int) bool { return taken > 4<<20+2000*uint64(size) }

@@ -135,6 +135,9 @@ func (c *Client) walk(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("its address is no URL")}
 	}
+	if !followable(start, endpoint) {
+		return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("it leads to nowhere that can be followed")} // the next page of a listing
+	}
 	at := start
 	if kept := c.kept(r.link); kept != nil {
 		at = kept
@@ -156,7 +159,7 @@ func (c *Client) walk(ctx context.Context, r request) (*http.Response, error) {
 		case status >= 300 && status < 400 && status != http.StatusNotModified:
 			location, err := resp.Location()
 			drain(resp)
-			if err != nil || (location.Scheme != "https" && location.Scheme != "http") || (endpoint.Scheme == "https" && location.Scheme != "https") {
+			if err != nil || !followable(location, endpoint) {
 				return nil, &Error{Op: r.op, Status: status, Kind: ErrInvalid, Err: errors.New("it redirects to nowhere that can be followed")}
 			}
 			at = location
@@ -169,6 +172,11 @@ func (c *Client) walk(ctx context.Context, r request) (*http.Response, error) {
 		}
 	}
 	return nil, &Error{Op: r.op, Kind: ErrInvalid, Err: errors.New("it redirects again and again")}
+}
+
+// followable says whether an address that an answer gave may be asked: over http or https, and never over the former if the endpoint is asked over the latter.
+func followable(at, endpoint *url.URL) bool {
+	return at.Scheme == "https" || (at.Scheme == "http" && endpoint.Scheme != "https")
 }
 
 // sameOrigin says whether two addresses have the same scheme, host and port.

@@ -100,13 +100,20 @@ func place(resp *http.Response, from int64) (size, skip int64, _ error) {
 	}
 	unit, rest, _ := strings.Cut(resp.Header.Get("Content-Range"), " ")
 	span, total, _ := strings.Cut(rest, "/")
-	first, _, _ := strings.Cut(span, "-")
-	start, err := strconv.ParseInt(first, 10, 64)
-	size, err2 := strconv.ParseInt(total, 10, 64)
-	if err := errors.Join(err, err2); err != nil || unit != "bytes" || start != from || size < from {
+	first, last, _ := strings.Cut(span, "-")
+	start, err := parseCount(first)
+	end, err2 := parseCount(last)
+	size, err3 := parseCount(total)
+	if err := errors.Join(err, err2, err3); err != nil || unit != "bytes" || start != from || end < start || end >= size {
 		return 0, 0, errors.New("it is not the range that was asked for")
 	}
 	return size, 0, nil
+}
+
+// parseCount reads a number without a sign, which a count of bytes has not (RFC 9110, 14.4).
+func parseCount(text string) (int64, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	return int64(n), err
 }
 
 // Read reads on, and resumes where that is needed.

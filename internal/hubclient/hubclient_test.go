@@ -363,6 +363,15 @@ func TestBrokenBodies(t *testing.T) {
 			w.WriteHeader(http.StatusPartialContent)
 			_, _ = io.WriteString(w, content[:100])
 		}},
+		"half a range": {bad: true, want: hubclient.ErrInvalid, handler: func(n int, w http.ResponseWriter, r *http.Request) {
+			if n == 1 {
+				cut(w, r, content, 2000)
+				return
+			}
+			w.Header().Set("Content-Range", "bytes 2000/10000")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = io.WriteString(w, content[2000:])
+		}},
 		"no size": {bad: true, want: hubclient.ErrInvalid, handler: func(_ int, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusOK)
 			if f, ok := w.(http.Flusher); ok {
@@ -422,5 +431,42 @@ func TestPathsAreEscaped(t *testing.T) {
 	}
 	if err := body.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNextPageNowhere has a listing go on where no listing is: that is an error, and not the end of the listing.
+func TestNextPageNowhere(t *testing.T) {
+	for endpoint, link := range map[string]string{"http://hub": "file:///etc/passwd", "http://hub/": "ftp://hub/x", "https://hub": "http://hub/x"} {
+		var asked []string
+		c := &hubclient.Client{Endpoint: endpoint, Token: secret, Tries: 1, Transport: transport(func(r *http.Request) *http.Response {
+			asked = append(asked, r.URL.String())
+			header := http.Header{"Link": {"<" + link + `>; rel="next"`}}
+			return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader("[]")), Request: r}
+		})}
+		if tree, err := c.Tree(t.Context(), model, commit); !errors.Is(err, hubclient.ErrInvalid) || len(asked) != 1 {
+			t.Errorf("%s: %v, %v, asked were %q", link, tree, err, asked)
+		}
+	}
+}
+
+// TestPagesWithoutEnd has listings go on for ever: in a circle that is entered on the way, with an address that grows, or with always another.
+func TestPagesWithoutEnd(t *testing.T) {
+	for name, next := range map[string]func(n int) string{
+		"itself":        func(int) string { return "x" },
+		"a late circle": func(n int) string { return fmt.Sprint(min(n, 1000+n%7)) },
+		"another each":  func(n int) string { return fmt.Sprint(n) },
+		"a longer each": func(n int) string { return strings.Repeat("x", 100*n) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			c := &hubclient.Client{Endpoint: "http://hub", Tries: 1, Transport: transport(func(r *http.Request) *http.Response {
+				asked++
+				header := http.Header{"Link": {"</page?" + next(asked) + `>; rel="next"`}}
+				return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader("[]")), Request: r}
+			})}
+			if tree, err := c.Tree(t.Context(), model, commit); !errors.Is(err, hubclient.ErrInvalid) || asked > 20_000 {
+				t.Errorf("%v, %v after %d pages", tree, err, asked)
+			}
+		})
 	}
 }

@@ -17,9 +17,10 @@ import (
 
 // Bounds of what is read.
 const (
-	maxBody  = 64 << 20
-	maxPages = 20_000
-	maxFiles = 1_000_000
+	maxBody    = 64 << 20
+	maxPages   = 20_000
+	maxFiles   = 1_000_000
+	maxAddress = 16 << 10 // of a page
 )
 
 // Info is what the Hub says of a repository at a revision.
@@ -119,12 +120,11 @@ type wireEntry struct {
 func (c *Client) Tree(ctx context.Context, repo hub.Repo, commit hub.Commit) (manifest.Tree, error) {
 	op := "the listing of " + manifest.Key{Repo: repo, Commit: commit}.String()
 	tree := manifest.Tree{}
-	seen := map[string]bool{}
+	var pages pages
 	for address := c.api(repo) + "/tree/" + string(commit) + "?recursive=true&expand=false"; address != ""; {
-		if seen[address] || len(seen) == maxPages {
-			return nil, &Error{Op: op, Kind: ErrInvalid, Err: errors.New("its pages do not end")}
+		if err := pages.turn(address); err != nil {
+			return nil, &Error{Op: op, Kind: ErrInvalid, Err: err}
 		}
-		seen[address] = true
 		next, err := c.json(ctx, op, address, &page{tree})
 		if err != nil {
 			return nil, err
@@ -132,6 +132,26 @@ func (c *Client) Tree(ctx context.Context, repo hub.Repo, commit hub.Commit) (ma
 		address = next
 	}
 	return tree, nil
+}
+
+// pages notices a listing without an end. It keeps one address at a time, and twice as long each time (R. P. Brent, An improved Monte Carlo factorization algorithm, 1980):
+// all of them could be as many gigabytes as somebody likes.
+type pages struct {
+	kept        string
+	count, keep int // pages so far, and the count at which the next one is kept
+}
+
+func (p *pages) turn(address string) error {
+	switch {
+	case len(address) > maxAddress:
+		return fmt.Errorf("its next page has an address of %d bytes", len(address))
+	case address == p.kept || p.count == maxPages:
+		return errors.New("its pages do not end")
+	}
+	if p.count++; p.count > p.keep {
+		p.kept, p.keep = address, 2*p.count
+	}
+	return nil
 }
 
 // page is a part of a listing, whose files go into the tree one by one: of a page of nothing but brackets, a list would take a hundred times as much in memory.

@@ -3,6 +3,7 @@ package manifest_test
 import (
 	"bytes"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -24,7 +25,11 @@ func safe(t *testing.T, p hub.Path) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(golden))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := manifest.Decode(data)
+		var m *manifest.Manifest
+		var err error
+		if taken := allocated(func() { m, err = manifest.Decode(data) }); tooMuch(taken, len(data)) {
+			t.Errorf("%d bytes took %d to read", len(data), taken)
+		}
 		if err != nil {
 			return
 		}
@@ -67,7 +72,11 @@ func FuzzDecode(f *testing.F) {
 func FuzzDecodeTreeFile(f *testing.F) {
 	f.Add([]byte(`{"format_version": 1, "files": {"a": {"size": 1, "blob_id": "x"}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		tree, err := manifest.DecodeTreeFile(data)
+		var tree manifest.Tree
+		var err error
+		if taken := allocated(func() { tree, err = manifest.DecodeTreeFile(data) }); tooMuch(taken, len(data)) {
+			t.Errorf("%d bytes took %d to read", len(data), taken)
+		}
 		if err != nil {
 			return
 		}
@@ -139,3 +148,15 @@ func FuzzObjectKeys(f *testing.F) {
 		}
 	})
 }
+
+// allocated is how many bytes f allocates, and what others do meanwhile.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// tooMuch says whether what was allocated for an input of size bytes is more than a multiple of it, beyond what is needed anyway.
+func tooMuch(taken uint64, size int) bool { return taken > 4<<20+200*uint64(size) }

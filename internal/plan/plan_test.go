@@ -315,11 +315,29 @@ func TestBytesDoNotOverflow(t *testing.T) {
 }
 
 func TestCaseCollision(t *testing.T) {
-	if a, b, collide := plan.CaseCollision([]manifest.File{{Path: "x"}, {Path: "README.md"}, {Path: "readme.MD"}}); !collide || a != "README.md" || b != "readme.MD" {
-		t.Errorf("%q, %q, %v", a, b, collide)
-	}
-	if _, _, collide := plan.CaseCollision([]manifest.File{{Path: "a"}, {Path: "b"}}); collide {
-		t.Error("different names collide")
+	for _, test := range []struct {
+		paths string
+		a, b  hub.Path // none if they do not collide
+	}{
+		{"x README.md readme.MD", "README.md", "readme.MD"},
+		{"a b", "", ""},
+		{"Deep/a deep/b", "", ""},
+		{"Deep/a deep/A", "Deep/a", "deep/A"},
+		{"notes Notes/a", "notes", "Notes/a"},
+		{"Notes/a/b notes/A", "Notes/a/b", "notes/A"},
+		{"straſe strase", "straſe", "strase"},
+		{"λόγος λόγοσ", "λόγος", "λόγοσ"},
+		{"\u212a k", "\u212a", "k"},
+		{"Ünï ünÏ", "Ünï", "ünÏ"},
+		{"ab a/b", "", ""},
+	} {
+		var files []manifest.File
+		for path := range strings.FieldsSeq(test.paths) {
+			files = append(files, manifest.File{Path: hub.Path(path)})
+		}
+		if a, b, collide := plan.CaseCollision(files); a != test.a || b != test.b || collide != (test.a != "") {
+			t.Errorf("%s: %q, %q, %t", test.paths, a, b, collide)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
@@ -139,17 +140,44 @@ func (p *Pull) Completeness() manifest.Completeness {
 	return manifest.Complete
 }
 
-// CaseCollision finds two paths that a file system which ignores case would take for one.
+// CaseCollision finds two paths that a file system which ignores case would take for one, or of which one would be the folder of the other. It
+// knows letters as [strings.EqualFold] does, and does not know that one letter can be written with one rune or with several.
 func CaseCollision(files []manifest.File) (a, b hub.Path, collide bool) {
-	seen := make(map[string]hub.Path, len(files))
+	type name struct {
+		path   hub.Path
+		folder bool
+	}
+	seen := make(map[string]name, len(files))
 	for _, f := range files {
-		folded := strings.ToLower(string(f.Path))
-		if other, taken := seen[folded]; taken {
-			return other, f.Path, true
+		folded := foldCase(string(f.Path))
+		for i := range len(folded) {
+			if folded[i] != '/' {
+				continue
+			}
+			if other, taken := seen[folded[:i]]; taken && !other.folder {
+				return other.path, f.Path, true
+			} else if !taken {
+				seen[folded[:i]] = name{f.Path, true}
+			}
 		}
-		seen[folded] = f.Path
+		if other, taken := seen[folded]; taken {
+			return other.path, f.Path, true
+		}
+		seen[folded] = name{f.Path, false}
 	}
 	return "", "", false
+}
+
+// foldCase gives all texts that are equal but for their case one form. [strings.ToLower] would not: ſ, ς and the sign for kelvin are lower case, or
+// have one of their own, and are s, σ and k for file systems all the same.
+func foldCase(s string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, s)
 }
 
 // PresentListed counts the files of the commit's listing that the snapshot will have.

@@ -25,7 +25,7 @@ func UploadPart(size int64) int64 {
 		least    = 16 * mib
 		maxParts = 10_000
 	)
-	part := (size + maxParts - 1) / maxParts
+	part := (size-1)/maxParts + 1 // and not (size+maxParts-1)/maxParts, which overflows
 	return max(least, (part+mib-1)/mib*mib)
 }
 

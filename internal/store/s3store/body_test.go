@@ -38,6 +38,8 @@ func TestAnswersToRanges(t *testing.T) {
 		{"another range", store.Range{Offset: 2, Length: 3}, 206, map[string]string{"Content-Range": "bytes 0-2/10"}, "012", "", 0, store.ErrUnsupported},
 		{"longer range", store.Range{Offset: 2, Length: 3}, 206, map[string]string{"Content-Range": "bytes 2-9/10"}, "23456789", "", 0, store.ErrUnsupported},
 		{"no range", store.Range{Offset: 2, Length: 3}, 206, map[string]string{"Content-Range": "lines 2"}, "234", "", 0, store.ErrUnsupported},
+		{"negative total", store.Range{Offset: 2, Length: 3}, 206, map[string]string{"Content-Range": "bytes 2-4/-7"}, "234", "", 0, store.ErrUnsupported},
+		{"signs", store.Range{Offset: 2, Length: 3}, 206, map[string]string{"Content-Range": "bytes +2-4/10"}, "234", "", 0, store.ErrUnsupported},
 		{"ranges ignored", store.Range{Offset: 2, Length: 3}, 200, nil, "0123456789", "", 0, store.ErrUnsupported},
 		{"ranges ignored, from the start", store.Range{Length: 3}, 200, nil, "0123456789", "012", 10, nil},
 		{"size unknown", whole, 200, map[string]string{"Transfer-Encoding": "chunked"}, "0123456789", "0123456789", 10, nil},
@@ -359,4 +361,23 @@ func TestSlowSourceIsNotStalled(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestListingBesideThePrefix has a service list keys that nobody has asked for.
+func TestListingBesideThePrefix(t *testing.T) {
+	srv := newService(t, false, func(w http.ResponseWriter, _ *http.Request) {
+		for _, text := range []string{"<ListBucketResult>", "<Contents><Key>blobs/a</Key><Size>1</Size></Contents>", "<Contents><Key>refs/x/main</Key></Contents>", "<Contents><Key>blob</Key></Contents>", "</ListBucketResult>"} {
+			_, _ = io.WriteString(w, text)
+		}
+	})
+	var keys []string
+	for info, err := range open(t, srv.options()).List(t.Context(), "blobs/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, info.Key)
+	}
+	if len(keys) != 1 || keys[0] != "blobs/a" {
+		t.Errorf("listed are %q", keys)
+	}
 }

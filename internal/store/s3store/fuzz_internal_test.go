@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -94,6 +95,8 @@ func FuzzListing(f *testing.F) {
 			asked++
 			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: int64(len(page)), Body: io.NopCloser(strings.NewReader(page)), Request: r}
 		})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		for info, err := range s.List(t.Context(), "blobs/") {
 			if err != nil {
 				if _, ok := errors.AsType[*store.Error](err); !ok {
@@ -104,6 +107,11 @@ func FuzzListing(f *testing.F) {
 			if store.CheckKey("list", info.Key) != nil || !strings.HasPrefix(info.Key, "blobs/") {
 				t.Errorf("the key %q came out", info.Key)
 			}
+		}
+		// The library's decoder takes a good deal for each tag.
+		runtime.ReadMemStats(&after)
+		if taken := after.TotalAlloc - before.TotalAlloc; taken > 8<<20+2000*uint64(len(page))*uint64(asked) {
+			t.Errorf("%d bytes took %d to read in %d pages", len(page), taken, asked)
 		}
 		for u, err := range s.Uploads(t.Context(), "blobs/") {
 			if err == nil && (store.CheckKey("list", u.Key) != nil || !strings.HasPrefix(u.Key, "blobs/")) {

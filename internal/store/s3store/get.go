@@ -119,16 +119,22 @@ func parseContentRange(text string) (first, last, total int64, err error) {
 	if !ok || !ok2 {
 		return 0, 0, 0, errors.New("not a range")
 	}
-	first, err1 := strconv.ParseInt(from, 10, 64)
-	last, err2 := strconv.ParseInt(to, 10, 64)
+	first, err1 := parseCount(from)
+	last, err2 := parseCount(to)
 	total, err3 := int64(-1), error(nil)
 	if size != "*" {
-		total, err3 = strconv.ParseInt(size, 10, 64)
+		total, err3 = parseCount(size)
 	}
-	if err = errors.Join(err1, err2, err3); err == nil && (first < 0 || last < first || (total >= 0 && last >= total)) {
+	if err = errors.Join(err1, err2, err3); err == nil && (last < first || (total >= 0 && last >= total)) {
 		err = errors.New("not a range")
 	}
 	return first, last, total, err
+}
+
+// parseCount reads a number without a sign, which a count of bytes has not (RFC 9110, 14.4).
+func parseCount(text string) (int64, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	return int64(n), err
 }
 
 // body is an object's bytes as they arrive. It ends without an error only after as many as were promised.
@@ -240,7 +246,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Info, e
 				return
 			}
 			key, ok := strings.CutPrefix(oi.Key, s.prefix)
-			if !ok || store.CheckKey(c.op, key) != nil {
+			if !ok || !strings.HasPrefix(key, prefix) || store.CheckKey(c.op, key) != nil {
 				continue
 			}
 			if !yield(store.Info{Key: key, Size: oi.Size, ETag: oi.ETag, Modified: oi.LastModified}, nil) {

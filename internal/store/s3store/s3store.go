@@ -87,7 +87,7 @@ type Options struct {
 	Credentials Credentials
 	Addressing  Addressing
 	Proxy       *url.URL // that all requests for the bucket go through, with scheme http, https or socks5; nil for what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
-	Agent       string // name/version, the start of the User-Agent header
+	Agent       string   // name/version, the start of the User-Agent header
 
 	MaxConns      int           // connections to the endpoint; 0 means 128
 	StallTimeout  time.Duration // how long a connection may move no byte; 0 means 30 s

@@ -53,9 +53,9 @@ func (c *call) note(h http.Header) {
 
 // transport sends the S3 library's requests as this package promises: with a watch on each, redirects followed, and a path in the endpoint.
 type transport struct {
-	base   http.RoundTripper
-	agent  string
-	path   string // of the endpoint; empty, or starts with a slash
+	base  http.RoundTripper
+	agent string
+	path  string // of the endpoint; empty, or starts with a slash
 
 	looseRange bool // the signature does not cover the range
 
