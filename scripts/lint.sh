@@ -14,7 +14,7 @@ modules=". test"
 rc=0
 for module in $modules; do
 	echo "lint: $module"
-	(cd "$module" && "$lint" run --config "$root/.golangci.yml" ./...) || rc=1
+	(cd "$module" && "$lint" run --allow-parallel-runners --config "$root/.golangci.yml" ./...) || rc=1
 	go -C "$module" vet ./... || rc=1
 done
 for module in $modules tools; do

@@ -66,7 +66,7 @@ insecure() {
 		// Sum is a digest that is broken.
 		func Sum(data []byte) [16]byte { return md5.Sum(data) }
 	GO
-	said=$("$bin/golangci-lint" run "./$dir/..." 2>&1) || true
+	said=$("$bin/golangci-lint" run --allow-parallel-runners "./$dir/..." 2>&1) || true
 	if [[ $said != *"G401"*"gosec"* && $said != *"G501"*"gosec"* ]]; then
 		echo "supply: the linter does not run gosec: $said" >&2
 		return 1
