@@ -117,18 +117,19 @@ func (c *Catalog) lease(ctx context.Context, key string) (Lease, string, error) 
 	if json.Unmarshal(data, &wire) != nil || wire.Version != leaseVersion || wire.Lasts <= 0 || wire.Lasts > longestLease.Seconds() || len(wire.Host) > 255 {
 		return expired, info.ETag, nil //nolint:nilerr // whoever writes such a thing holds no lease
 	}
-	age := c.storeNow(ctx).Sub(info.Modified)
+	now, _ := c.storeNow(ctx)
+	age := now.Sub(info.Modified)
 	return Lease{wire.Holder, wire.Host, wire.PID, time.Duration(wire.Lasts * float64(time.Second)), max(0, age)}, info.ETag, nil
 }
 
-// storeNow is what time it is where the bucket is, or here if it does not say.
-func (c *Catalog) storeNow(ctx context.Context) time.Time {
+// storeNow is what time it is where the bucket is, or here if it does not say. It may be later already, by up to within.
+func (c *Catalog) storeNow(ctx context.Context) (now time.Time, within time.Duration) {
 	if clock, ok := store.As[store.Clocked](c.Store); ok {
 		if theirs, err := clock.Now(ctx); err == nil {
-			return theirs
+			return theirs, store.ClockExact
 		}
 	}
-	return c.Now()
+	return c.Now(), 0
 }
 
 // Renew keeps the lease. The error wraps [ErrLeaseLost] if somebody else has it by now.

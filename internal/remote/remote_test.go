@@ -283,6 +283,33 @@ func TestWrongClockCannotFreezeARef(t *testing.T) {
 	}
 }
 
+// clocked is a store that tells whole seconds.
+type clocked struct {
+	store.Store
+	now time.Time
+}
+
+func (c clocked) Now(context.Context) (time.Time, error) { return c.now.Truncate(time.Second), nil }
+
+func TestRefsOfOneSecondKeepTheirOrder(t *testing.T) {
+	c := newCatalog(t)
+	now := time.Date(2026, 11, 23, 12, 0, 0, 999_000_000, time.UTC)
+	c.Store = clocked{c.Store, now}
+	key := remote.RefKey{Repo: model, Name: "main"}
+	for i, learned := range []time.Time{now.Add(-500 * time.Millisecond), now.Add(-100 * time.Millisecond), now.Add(time.Hour)} {
+		if _, err := c.PutRef(t.Context(), key, commit(string(rune('a'+i))), learned, nil, true); err != nil {
+			t.Fatal(err)
+		}
+		ref, err := c.Ref(t.Context(), model, "main")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := min(learned.UnixNano(), now.Truncate(time.Second).Add(time.Second).UnixNano()); ref.Resolved.UnixNano() != want {
+			t.Errorf("%d: the ref counts as learned at %s", i, ref.Resolved)
+		}
+	}
+}
+
 func TestDamagedObjects(t *testing.T) {
 	c := newCatalog(t)
 	key := manifest.ManifestKey("org__name", commit("a"))

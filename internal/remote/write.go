@@ -184,10 +184,12 @@ func (c *Catalog) judge(ctx context.Context, repo hub.Repo, existing Ref, commit
 	return RefWritten, nil
 }
 
-// notFuture keeps a machine whose clock is ahead from freezing a ref: nothing was learned later than now, by the store's clock.
+// notFuture keeps a machine whose clock is ahead from freezing a ref: nothing was learned later than now, by the store's clock. What was learned within the span
+// that the clock cannot tell is no later, or two refs pushed one after the other would lose their order.
 func (c *Catalog) notFuture(ctx context.Context, t time.Time) time.Time {
-	if now := c.storeNow(ctx); t.After(now) {
-		return now
+	now, within := c.storeNow(ctx)
+	if latest := now.Add(within); t.After(latest) {
+		return latest
 	}
 	return t
 }

@@ -98,9 +98,12 @@ type Unwrapper interface {
 
 // Clocked is implemented by stores that know what time it is where they are: a machine with a wrong clock can be told apart from a new ref by it.
 type Clocked interface {
-	// Now is the store's clock, to the second or better. It may cost a request.
+	// Now is the store's clock, which is late by [ClockExact] at most. It may cost a request.
 	Now(ctx context.Context) (time.Time, error)
 }
+
+// ClockExact is how exact a [Clocked] store is at least: it tells whole seconds, as the Date header does (RFC 9110, 6.6.1).
+const ClockExact = time.Second
 
 // As finds an optional interface in s or in the stores that it wraps, outermost first.
 func As[T any](s Store) (T, bool) {

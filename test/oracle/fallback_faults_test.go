@@ -2,6 +2,7 @@ package oracle_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,35 @@ func isFile(r *http.Request) bool {
 	return r.Method == http.MethodGet && (strings.Contains(r.URL.Path, "/resolve/") || strings.Contains(r.URL.Path, "/xet-bridge/"))
 }
 
+// expiringLinks gives each answer of the Hub a link of its own, which works as
+// often as it is said.
+func expiringLinks(works int) func(*fakehub.Server, int, *http.Request) http.Handler {
+	used := map[string]int{}
+	return func(hub *fakehub.Server, n int, r *http.Request) http.Handler {
+		if strings.Contains(r.URL.Path, "/resolve/") {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hub.Base().ServeHTTP(&linkWriter{w, n}, r) })
+		}
+		if used[r.URL.RawQuery]++; used[r.URL.RawQuery] <= works {
+			return nil
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	}
+}
+
+// linkWriter gives the link of an answer a number.
+type linkWriter struct {
+	http.ResponseWriter
+	n int
+}
+
+// WriteHeader sends the header.
+func (w *linkWriter) WriteHeader(status int) {
+	if link := w.Header().Get("Location"); strings.Contains(link, "/xet-bridge/") {
+		w.Header().Set("Location", link+"&Link="+strconv.Itoa(w.n))
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
 // TestOracleFallbackFaults has the Hub behave as it does on a bad day. What
 // the real client survives, a pull must survive, and the other way round the
 // real client shows that the days are not worse than they can be.
@@ -85,12 +115,7 @@ func TestOracleFallbackFaults(t *testing.T) {
 			}
 			return nil
 		}},
-		"links that expire": {ours: true, play: func(_ *fakehub.Server, n int, r *http.Request) http.Handler {
-			if strings.Contains(r.URL.Path, "/xet-bridge/") && n%3 == 0 {
-				return status(http.StatusForbidden)
-			}
-			return nil
-		}},
+		"links that expire": {ours: true, play: expiringLinks(2)},
 		"bodies that are cut": {play: func(hub *fakehub.Server, n int, r *http.Request) http.Handler {
 			if !strings.Contains(r.URL.Path, "/xet-bridge/") || n%2 == 0 {
 				return nil
