@@ -173,8 +173,9 @@ func FuzzLedger(f *testing.F) {
 			return
 		}
 		for key := range uses {
-			if _, err := hub.ParseCommit(string(key.Commit)); err != nil || !filepath.IsLocal(key.Repo.Folder()) {
-				t.Errorf("%+v was taken: %v", key, err)
+			_, commitErr := hub.ParseCommit(string(key.Commit))
+			if _, err := hub.ParseRepo(key.Repo.Type, key.Repo.Name); err != nil || commitErr != nil || !filepath.IsLocal(key.Repo.Folder()) {
+				t.Errorf("%+v was taken: %v, %v", key, err, commitErr)
 			}
 		}
 		if err := l.Record(t.Context(), map[manifest.Key]time.Time{}, nil); err != nil {

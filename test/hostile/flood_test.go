@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,30 +22,54 @@ import (
 // mostMemory is what a command may take at most, in MiB, whatever a server says.
 const mostMemory = 150
 
-// measured runs a command and returns its peak memory too, in MiB.
+// measured runs a command and returns its peak memory too, in MiB. A process
+// that is started counts what the starting one had at that moment as its own, so
+// that a small one stands between them: this program, called again by [measure].
 func (s *sandbox) measured(t *testing.T, args ...string) (testenv.Result, int64) {
 	t.Helper()
-	program := testenv.Binary(t, s.remote.Env...)
-	args = append(append([]string{}, args...), "--remote", s.remote.URL, "--cache-dir", s.cache, "--tries", "2", "--retry-wait", "1ms")
-	cmd := exec.CommandContext(t.Context(), program.Args[0], append(append([]string{}, program.Args[1:]...), args...)...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr, cmd.Dir = &stdout, &stderr, t.TempDir()
-	cmd.Env = append([]string{"HOME=" + t.TempDir()}, program.Env...)
+	figure := filepath.Join(t.TempDir(), "peak")
+	program := testenv.Binary(t, append(slices.Clip(s.remote.Env), measuring+"="+figure)...)
+	program.Args = append([]string{os.Args[0]}, program.Args...)
+	program.Dir = t.TempDir() // Without a config file.
+	args = append(slices.Clip(args), "--remote", s.remote.URL, "--cache-dir", s.cache, "--tries", "2", "--retry-wait", "1ms")
+	result := program.Run(t, nil, args...)
+	text, err := os.ReadFile(figure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peak, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil || peak == 0 {
+		t.Fatalf("it took %q KiB: %v", text, err)
+	}
+	return result, peak >> 10
+}
+
+// measuring is the variable that makes this program call [measure], and names
+// the file for the figure.
+const measuring = "HFCS_HOSTILE_MEASURE"
+
+// measure runs a command and writes its peak memory, in KiB, to a file.
+func measure(figure string, command []string) (code int) {
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	_ = cmd.Run() // Its exit code tells.
-	result := testenv.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
 	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
-		t.Fatal("this system does not say how much memory it took")
+		return 125
 	}
-	return result, usage.Maxrss >> 10
+	if err := os.WriteFile(figure, strconv.AppendInt(nil, usage.Maxrss, 10), 0o600); err != nil {
+		return 125
+	}
+	return cmd.ProcessState.ExitCode()
 }
 
 // TestEndlessListing lists more keys than anybody has, none of which means
 // anything: the command says so and ends, in constant memory.
 func TestEndlessListing(t *testing.T) {
 	const page = 1000
-	pages := proof.Times(100, 10_000)
-	for _, prefix := range []string{"manifests/", "refs/"} {
+	// A slice of the fewest of them would already take more than this.
+	const most = 48
+	for prefix, pages := range map[string]int{"manifests/": proof.Times(100, 10_000), "refs/": proof.Times(100, 1_000)} {
 		t.Run(prefix, func(t *testing.T) {
 			s := newSandbox(t)
 			l := newLiar(t, s, testenv.Sample())
@@ -54,9 +81,11 @@ func TestEndlessListing(t *testing.T) {
 				at, _ := strconv.Atoi(r.URL.Query().Get("continuation-token")) // None is the first.
 				w.Header().Set("Content-Type", "application/xml")
 				_, _ = fmt.Fprintf(w, "<ListBucketResult><Name>%s</Name><IsTruncated>%t</IsTruncated><NextContinuationToken>%d</NextContinuationToken>", liarBucket, at+1 < pages, at+1)
+				var text []byte
 				for i := range page {
-					_, _ = fmt.Fprintf(w, "<Contents><Key>%sjunk-%012d</Key><LastModified>2023-11-14T22:13:20.000Z</LastModified><ETag>x</ETag><Size>1</Size></Contents>", prefix, at*page+i)
+					text = fmt.Appendf(text, "<Contents><Key>%sjunk-%012d</Key><LastModified>2023-11-14T22:13:20.000Z</LastModified><ETag>x</ETag><Size>1</Size></Contents>", prefix, at*page+i)
 				}
+				_, _ = w.Write(text)
 				_, _ = io.WriteString(w, "</ListBucketResult>") // The client may be gone.
 				listed += page
 				return true
@@ -65,7 +94,7 @@ func TestEndlessListing(t *testing.T) {
 			if strings.Contains(result.Stderr, "panic:") || result.Code < 0 {
 				t.Errorf("it crashed: %s", result)
 			}
-			if memory > mostMemory {
+			if memory > most {
 				t.Errorf("%d keys took %d MiB", listed, memory)
 			}
 			if listed < pages*page {
@@ -134,6 +163,48 @@ func TestBombs(t *testing.T) {
 				t.Errorf("it took %d MiB: %s", memory, result)
 			}
 			outcome{code: c.code, stderr: []string{r.ManifestKey()}}.check(t, result)
+		})
+	}
+}
+
+// TestListingBombs answers with one page of a listing, or one error in the place
+// of it, that does not end.
+func TestListingBombs(t *testing.T) {
+	chunk := []byte(strings.Repeat("<Contents><Key>manifests/junk</Key><Size>1</Size></Contents>", 10_000))
+	for name, c := range map[string]struct {
+		status              int
+		prefix, middle, end string
+	}{
+		"keys":           {http.StatusOK, "<ListBucketResult>", string(chunk), "</ListBucketResult>"},
+		"one key":        {http.StatusOK, "<ListBucketResult><Contents><Key>", "x", "</Key></Contents></ListBucketResult>"},
+		"nested":         {http.StatusOK, "", "<ListBucketResult>", ""},
+		"spaces":         {http.StatusOK, "", " ", "<ListBucketResult></ListBucketResult>"},
+		"attributes":     {http.StatusOK, "<ListBucketResult ", `a="b" `, "></ListBucketResult>"},
+		"refused":        {http.StatusForbidden, "<Error><Code>AccessDenied</Code><Message>", "x", "</Message></Error>"},
+		"not found":      {http.StatusNotFound, "<Error><Code>NoSuchBucket</Code><Message>", "x", "</Message></Error>"},
+		"a comment":      {http.StatusOK, "<ListBucketResult><!--", "x", "--></ListBucketResult>"},
+		"many elements":  {http.StatusOK, "<ListBucketResult>", "<CommonPrefixes/>", "</ListBucketResult>"},
+		"many error ids": {http.StatusForbidden, "<Error>", "<RequestId/>", "</Error>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSandbox(t)
+			l := newLiar(t, s, testenv.Sample())
+			l.answer = func(w http.ResponseWriter, r *http.Request, key string) bool {
+				if key != "" || r.URL.Query().Get("prefix") != "manifests/" {
+					return false
+				}
+				w.Header().Set("Content-Type", "application/xml")
+				w.WriteHeader(c.status)
+				repeated(w, c.prefix, c.middle, c.end, 200<<20)
+				return true
+			}
+			result, memory := s.measured(t, "list", "--remote")
+			if memory > 2*mostMemory {
+				t.Errorf("it took %d MiB", memory)
+			}
+			if result.Code == 0 || result.Code == 1 || result.Code > 9 || !strings.Contains(result.Stderr, "manifests/") || len(result.Stderr) > 5000 {
+				t.Errorf("it does not say what is wrong: %.5000s", result)
+			}
 		})
 	}
 }

@@ -25,6 +25,9 @@ import (
 var server *testenv.S3
 
 func TestMain(m *testing.M) {
+	if figure := os.Getenv(measuring); figure != "" {
+		os.Exit(measure(figure, os.Args[1:]))
+	}
 	os.Exit(testenv.MainWithS3(m, func(s *testenv.S3) { server = s }))
 }
 
@@ -84,7 +87,8 @@ func tried(test string) string {
 		"TestS3Keys": "key that no honest store has", "TestS3RefIsFolder": "ref that is a prefix of others", "TestS3Bodies": "S3 answer that is not what was asked for",
 		"TestS3Redirect": "redirect to another host", "TestWriterForgesACommit": "commit forged by a writer of the bucket", "TestWriterCannotChangeWhatIsThere": "forged manifest over what a puller has",
 		"TestWriterMeetsAnHonestPush": "forged manifest merged with an honest one", "TestSwappedFolders": "command beside somebody who swaps folders for links",
-		"TestEndlessListing": "listing of millions of keys", "TestBombs": "answer that is compressed, nested or endless", "TestDeepTrees": "folder tree too deep or too wide",
+		"TestEndlessListing": "listing of millions of keys", "TestBombs": "answer that is compressed, nested or endless", "TestDeepTrees": "folder tree too deep, in a place of a cache", "TestListingBombs": "page of a listing without end", "TestWide": "more files, entries or refs than anybody has",
+		"TestCase": "two paths that are one name where case is ignored", "TestHub": "Hub that answers with nonsense, or without end",
 	}
 	if text, ok := said[test]; ok {
 		return text
