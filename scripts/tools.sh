@@ -37,3 +37,4 @@ install() {
 install tools .stamp golangci-lint gotestsum govulncheck versitygw
 install tools/minio .stamp-minio minio
 install tools/actionlint .stamp-actionlint actionlint
+install tools/helm .stamp-helm helm
