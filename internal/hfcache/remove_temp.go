@@ -18,18 +18,7 @@ func (r *Remover) Temp(ctx context.Context, repo hub.Repo, name string) (Removed
 		return Removed{}, fmt.Errorf("removing a temporary file of %s: %q is no name of one", repo, name)
 	}
 	return r.in(repo, func(m *removal) error {
-		dir, err := m.folder(blobsDir)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case errors.Is(err, ErrInTheWay):
-			m.skip(blobsDir, whyLink)
-			return nil
-		case err != nil:
-			return m.fail("opening", blobsDir, err)
-		}
-		defer dir.Close() //nolint:errcheck // only read from
-		return m.temp(ctx, dir, name)
+		return m.inFolder(blobsDir, func(dir *os.Root) error { return m.temp(ctx, dir, name) })
 	})
 }
 
