@@ -89,6 +89,7 @@ type bucketReport struct {
 }
 
 func (o *statusOptions) run(ctx context.Context) (err error) {
+	defer collectEarly()()
 	where, catalog, unconfigured, err := o.statusCatalog()
 	if err != nil {
 		return err

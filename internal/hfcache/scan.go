@@ -31,7 +31,7 @@ func (c *Cache) Scan(ctx context.Context, want func(hub.Repo) bool) (*Inventory,
 	return c.scan(ctx, want, func(*Repo) {})
 }
 
-// ScanFiles is [Cache.Scan] for those who look at files and refs alone. It leaves out [Repo.Blobs] and [Revision.Tree], which take more memory than all the rest.
+// ScanFiles is [Cache.Scan] for those who look at files and refs alone. It leaves out [Repo.Blobs], [Revision.Tree] and [File.Bytes], which take more memory than all the rest.
 func (c *Cache) ScanFiles(ctx context.Context, want func(hub.Repo) bool) (*Inventory, error) {
 	return c.scan(ctx, want, (*Repo).dropAllButFiles)
 }
@@ -47,6 +47,9 @@ func (r *Repo) dropAllButFiles() {
 	r.Blobs = nil
 	for _, rev := range r.Revisions {
 		rev.Tree = nil
+		for i := range rev.Files {
+			rev.Files[i].Bytes = ""
+		}
 	}
 }
 

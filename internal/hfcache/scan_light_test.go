@@ -33,8 +33,8 @@ func TestScanFilesLeavesOutWhatOnlyOthersNeed(t *testing.T) {
 		t.Errorf("what is dropped and what is left out differ (-dropped +left out):\n%s", diff)
 	}
 	got := files.Repos[0]
-	if got.Blobs != nil || got.Revisions[0].Tree != nil {
-		t.Errorf("blobs %v and the listing %v are still there", got.Blobs, got.Revisions[0].Tree)
+	if got.Blobs != nil || got.Revisions[0].Tree != nil || got.Revisions[0].Files[0].Bytes != "" {
+		t.Errorf("blobs %v, the listing %v or a place in %v are still there", got.Blobs, got.Revisions[0].Tree, got.Revisions[0].Files)
 	}
 	if len(got.Revisions[0].Files) != 1 || len(got.Revisions[0].NoExist) != 1 || len(got.Refs) != 1 {
 		t.Errorf("what belongs there is %+v with refs %v", got.Revisions[0], got.Refs)
