@@ -1,6 +1,6 @@
 // Command bench measures hf-cache-sync beside the field: the same files, on one
 // S3 server, in memory, in one run. It writes results.json, README.md and the
-// pictures in img. `make bench` runs it.
+// pictures in img, after each case. `make bench` runs it.
 //
 // Figures are only ever compared with others of the same run. Rounds go by turns,
 // so that whatever slows the machine down for a while slows all of them; medians
@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -59,6 +60,7 @@ type options struct {
 	partial      bool // Cases or tools were named.
 	rounds       int
 	keep, quick  bool
+	render       bool
 	dir, out     string
 	top          string
 }
@@ -72,8 +74,9 @@ func parse(args []string, log io.Writer) (*options, error) {
 	set.IntVar(&o.rounds, "rounds", 3, "rounds of each tool; medians are told")
 	set.BoolVar(&o.keep, "keep", false, "leave fixtures and buckets where they are")
 	set.BoolVar(&o.quick, "quick", false, "tiny sizes, to try the harness itself")
+	set.BoolVar(&o.render, "render", false, "measure nothing: write the page and the pictures of the results that are there")
 	set.StringVar(&o.dir, "dir", "/dev/shm", "where to work: a memory-backed `folder` with 14 GiB free")
-	set.StringVar(&o.out, "out", "", "where to write (default: the folder bench; a temporary one for a run of some cases or tools, or a quick one)")
+	set.StringVar(&o.out, "out", "", "the `folder` for results (default: bench; a temporary one for a run of some cases or tools, or a quick one). Some cases alone are put beside what it has")
 	set.StringVar(&o.top, "top", "..", "the repository, with what make bench builds and installs")
 	if err := set.Parse(args); err != nil {
 		return nil, err //nolint:wrapcheck // It names the flag.
@@ -105,13 +108,25 @@ func (o *options) run(ctx context.Context, log io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("-top: %w", err)
 	}
+	if o.render {
+		return render(cmp.Or(o.out, filepath.Join(top, "bench")))
+	}
 	programs, err := FindPrograms(top)
 	if err != nil {
 		return err
 	}
-	results := &Results{Quick: o.quick, Rounds: o.rounds, Started: time.Now().UTC().Format(time.RFC3339), Machine: thisMachine()}
+	results := &Results{Quick: o.quick, Started: time.Now().UTC().Format(time.RFC3339), Machine: thisMachine()}
 	if results.Versions, err = programs.Versions(ctx); err != nil {
 		return err
+	}
+	out, err := o.folder(top)
+	if err != nil {
+		return err
+	}
+	if o.partial {
+		if results, err = beside(results, out); err != nil {
+			return err
+		}
 	}
 	if err = checkSpace(o.dir, o.quick); err != nil {
 		return err
@@ -133,32 +148,8 @@ func (o *options) run(ctx context.Context, log io.Writer) (err error) {
 		return err
 	}
 	defer server.Stop()
-	began := time.Now()
 	b := &Bench{Programs: programs, Server: server, Work: work, Rounds: o.rounds, Tools: o.tools, Keep: o.keep, Log: log}
-	for _, c := range Cases(o.quick) {
-		if !o.cases.MatchString(c.Name) {
-			continue
-		}
-		found, runErr := b.Run(ctx, &c)
-		if runErr != nil {
-			return fmt.Errorf("case %s: %w", c.Name, runErr)
-		}
-		results.Cases = append(results.Cases, found...)
-	}
-	if len(results.Cases) == 0 {
-		return errors.New("no case has such a name")
-	}
-	results.Elapsed = time.Since(began).Seconds()
-	results.Targets = Judge(results)
-	out := o.out
-	if out == "" {
-		if out = filepath.Join(top, "bench"); o.quick || o.partial {
-			if out, err = os.MkdirTemp("", "hf-cache-sync-bench-"); err != nil {
-				return fmt.Errorf("a folder for the results: %w", err)
-			}
-		}
-	}
-	if err = Write(results, out); err != nil {
+	if err = o.measure(ctx, b, results, out); err != nil {
 		return err
 	}
 	for _, v := range results.Targets {
@@ -168,6 +159,72 @@ func (o *options) run(ctx context.Context, log io.Writer) (err error) {
 	}
 	b.logf("%.0f s; wrote %s", results.Elapsed, out)
 	return failures(results)
+}
+
+// folder is where the results go.
+func (o *options) folder(top string) (string, error) {
+	switch {
+	case o.out != "":
+		return o.out, nil
+	case !o.quick && !o.partial:
+		return filepath.Join(top, "bench"), nil
+	}
+	dir, err := os.MkdirTemp("", "hf-cache-sync-bench-")
+	if err != nil {
+		return "", fmt.Errorf("a folder for the results: %w", err)
+	}
+	return dir, nil
+}
+
+// beside returns the results that out has for new ones to be put beside, or the
+// new ones if it has none.
+func beside(results *Results, out string) (*Results, error) {
+	old, err := Load(out)
+	switch {
+	case err != nil:
+		return nil, err
+	case old == nil:
+		return results, nil
+	case !old.Goes(results):
+		return nil, fmt.Errorf("%s has results of another build or machine: remove them, or name another folder with -out", out)
+	}
+	return old, nil
+}
+
+// measure runs the cases, and writes after each.
+func (o *options) measure(ctx context.Context, b *Bench, results *Results, out string) error {
+	all, ran := Cases(o.quick), false
+	for _, c := range all {
+		if !o.cases.MatchString(c.Name) {
+			continue
+		}
+		found, err := b.Run(ctx, &c)
+		if err != nil {
+			return fmt.Errorf("case %s: %w", c.Name, err)
+		}
+		ran = true
+		results.Add(all, found...)
+		if err = Write(results, out); err != nil {
+			return err
+		}
+	}
+	if !ran {
+		return errors.New("no case has such a name")
+	}
+	return nil
+}
+
+// render writes what is made of the results in a folder.
+func render(dir string) error {
+	results, err := Load(dir)
+	if err != nil {
+		return err
+	}
+	if results == nil {
+		return fmt.Errorf("%s has no %s", dir, resultsFile)
+	}
+	results.Add(Cases(results.Quick))
+	return Write(results, dir)
 }
 
 // failures names the tools that failed somewhere.

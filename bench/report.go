@@ -17,7 +17,7 @@ import (
 //go:embed readme.tmpl
 var readme string
 
-// Write writes results.json, README.md and img into dir.
+// Write writes results.json, README.md and img into dir, which may not be there yet.
 func Write(r *Results, dir string) error {
 	img := filepath.Join(dir, "img")
 	if err := os.MkdirAll(img, 0o755); err != nil {
@@ -25,9 +25,9 @@ func Write(r *Results, dir string) error {
 	}
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
-		return fmt.Errorf("results.json: %w", err)
+		return fmt.Errorf("%s: %w", resultsFile, err)
 	}
-	if err = os.WriteFile(filepath.Join(dir, "results.json"), append(data, '\n'), 0o644); err != nil {
+	if err = os.WriteFile(filepath.Join(dir, resultsFile), append(data, '\n'), 0o644); err != nil {
 		return err //nolint:wrapcheck // It names the file.
 	}
 	old, err := filepath.Glob(filepath.Join(img, "*.svg"))
@@ -127,7 +127,7 @@ func (c *CaseResult) table() string {
 	if counted {
 		head, align = append(head, "requests"), align+"r"
 	}
-	head, align = append(head, "slowest by fastest"), align+"r"
+	head, align = append(head, "rounds", "slowest by fastest"), align+"rr"
 	rows := [][]string{head}
 	base, _ := c.subject().median(wall)
 	for _, t := range c.Tools {
@@ -154,7 +154,7 @@ func (c *CaseResult) table() string {
 		if counted {
 			row = append(row, requestText(t))
 		}
-		rows = append(rows, append(row, fmt.Sprintf("%.2f", t.spread())))
+		rows = append(rows, append(row, fmt.Sprint(len(t.Rounds)), fmt.Sprintf("%.2f", t.spread())))
 	}
 	return markdown(rows, align)
 }

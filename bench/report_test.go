@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/xml"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -186,11 +187,11 @@ func TestTable(t *testing.T) {
 	mine, failed := took(ours, 0.5, 1, 2), &ToolResult{Tool: "aws-cli", Error: "no"}
 	mine.Requests = 12
 	c := &CaseResult{Name: "x-up", Bytes: 1e9, Tools: []*ToolResult{mine, took(s5cmd, 2), failed}}
-	want := `|  | wall | times ours | CPU | peak memory | MB/s | requests | slowest by fastest |
-|---|--:|--:|--:|--:|--:|--:|--:|
-| **hf-cache-sync** | 1.00 s | 1x | 0.50 s | 50 MB | 1000 | 12 | 4.00 |
-| s5cmd | 2.00 s | 2x | 1.00 s | 50 MB | 500 |  | 1.00 |
-| aws-cli | failed |  |  |  |  |  |  |`
+	want := `|  | wall | times ours | CPU | peak memory | MB/s | requests | rounds | slowest by fastest |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|
+| **hf-cache-sync** | 1.00 s | 1x | 0.50 s | 50 MB | 1000 | 12 | 3 | 4.00 |
+| s5cmd | 2.00 s | 2x | 1.00 s | 50 MB | 500 |  | 1 | 1.00 |
+| aws-cli | failed |  |  |  |  |  |  |  |`
 	if diff := cmp.Diff(want, c.table()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -198,7 +199,7 @@ func TestTable(t *testing.T) {
 
 // TestWrite writes everything of a made-up run.
 func TestWrite(t *testing.T) {
-	r := &Results{Rounds: 3, Cases: []*CaseResult{
+	r := &Results{Cases: []*CaseResult{
 		{Name: caseLarge + "-up", Title: "One file", Bytes: 2 * gib, Tools: []*ToolResult{took(ours, 1), took(s5cmd, 2), took(rawPut, 0.9)}},
 		{Name: "alone", Title: "Nobody else", Tools: []*ToolResult{took(ours, 1)}},
 	}}
@@ -237,5 +238,56 @@ func TestWrite(t *testing.T) {
 	}
 	if strings.Contains(string(page), "alone.svg") {
 		t.Error("README.md shows a picture of one bar")
+	}
+}
+
+func TestAddPutsCasesInTheirPlace(t *testing.T) {
+	order := []Case{{Name: "first"}, {Name: "second"}, {Name: "third"}}
+	r := &Results{}
+	r.Add(order, &CaseResult{Name: "third", Elapsed: 1}, &CaseResult{Name: "first-up", Elapsed: 2}, &CaseResult{Name: "first-down", Elapsed: 3})
+	r.Add(order, &CaseResult{Name: "second", Elapsed: 4}, &CaseResult{Name: "first-up", Elapsed: 5})
+	var names []string
+	for _, c := range r.Cases {
+		names = append(names, c.Name)
+	}
+	if diff := cmp.Diff([]string{"first-up", "first-down", "second", "third"}, names); diff != "" {
+		t.Errorf("cases (-want +got):\n%s", diff)
+	}
+	if r.Elapsed != 13 || len(r.Targets) == 0 {
+		t.Errorf("%v s, %d targets", r.Elapsed, len(r.Targets))
+	}
+}
+
+func TestPartsGoTogether(t *testing.T) {
+	dir := t.TempDir()
+	of := func(version string) *Results {
+		return &Results{Machine: Machine{Cores: 2}, Versions: []Version{{ours, version}}, Started: "then"}
+	}
+	if got, err := beside(of("1"), dir); err != nil || len(got.Cases) != 0 {
+		t.Errorf("in an empty folder: %+v, %v", got, err)
+	}
+	first := of("1")
+	first.Add(Cases(false), &CaseResult{Name: caseScan})
+	if err := Write(first, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := beside(of("1"), dir); err != nil || got.Case(caseScan) == nil {
+		t.Errorf("beside results of the same build: %+v, %v", got, err)
+	}
+	if _, err := beside(of("2"), dir); err == nil {
+		t.Error("results of two builds were put together")
+	}
+	render := func(dir string) int { return run([]string{"-render", "-out", dir}, io.Discard) }
+	if err := os.Remove(filepath.Join(dir, "README.md")); err != nil {
+		t.Fatal(err)
+	}
+	if code := render(dir); code != 0 {
+		t.Errorf("-render: exit code %d", code)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "README.md")); err != nil {
+		t.Error(err)
+	}
+	if code := render(t.TempDir()); code != 1 {
+		t.Errorf("-render of nothing: exit code %d", code)
 	}
 }

@@ -1,13 +1,21 @@
 package main
 
-import "slices"
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
 
-// Results is all of one run; results.json holds it.
+// Results is all that was measured; results.json holds it.
 type Results struct {
-	Quick    bool          `json:"quick"` // Tiny sizes: the figures say nothing.
-	Rounds   int           `json:"rounds"`
-	Started  string        `json:"started"` // RFC 3339, UTC.
-	Elapsed  float64       `json:"elapsed_seconds"`
+	Quick    bool          `json:"quick"`           // Tiny sizes: the figures say nothing.
+	Started  string        `json:"started"`         // The first case, RFC 3339, UTC.
+	Elapsed  float64       `json:"elapsed_seconds"` // Of all cases.
 	Machine  Machine       `json:"machine"`
 	Versions []Version     `json:"versions"`
 	Cases    []*CaseResult `json:"cases"`
@@ -70,6 +78,52 @@ func (r *Results) Case(name string) *CaseResult {
 		}
 	}
 	return nil
+}
+
+// resultsFile is the name of the file.
+const resultsFile = "results.json"
+
+// Load reads the results in a folder; nil if it has none.
+func Load(dir string) (*Results, error) {
+	path := filepath.Join(dir, resultsFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // None is no error.
+	}
+	if err != nil {
+		return nil, err //nolint:wrapcheck // It names the file.
+	}
+	r := &Results{}
+	if err = json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Goes says whether figures of both may stand on one page: they are of the same
+// programs on the same machine.
+func (r *Results) Goes(with *Results) bool {
+	return r.Quick == with.Quick && r.Machine == with.Machine && slices.Equal(r.Versions, with.Versions)
+}
+
+// Add takes in cases, in the place of those with the same names, puts all into the
+// order given, and judges anew.
+func (r *Results) Add(order []Case, cases ...*CaseResult) {
+	for _, c := range cases {
+		r.Cases = slices.DeleteFunc(r.Cases, func(old *CaseResult) bool { return old.Name == c.Name })
+		r.Cases = append(r.Cases, c)
+	}
+	var names []string
+	for _, o := range order {
+		names = append(names, o.Name, o.Name+"-up", o.Name+"-down")
+	}
+	place := func(c *CaseResult) int { return slices.Index(names, c.Name) }
+	slices.SortStableFunc(r.Cases, func(a, b *CaseResult) int { return cmp.Compare(place(a), place(b)) })
+	r.Elapsed = 0
+	for _, c := range r.Cases {
+		r.Elapsed += c.Elapsed
+	}
+	r.Targets = Judge(r)
 }
 
 // measure is one of the figures of a run.

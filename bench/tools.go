@@ -106,7 +106,6 @@ func (j *Job) dest() string { return filepath.Join(j.Scratch, "dest") }
 type Tool struct {
 	Name      string
 	Up, Down  func(j *Job) Command
-	Rounds    int  // At most so many; 0 for no such limit.
 	LargeOnly bool // Says nothing of small files.
 }
 

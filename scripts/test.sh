@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test of the root module and of the modules below test/ as one run with one summary,
+# Runs every test of all modules of ours as one run with one summary,
 # which is the last thing printed. A skipped test fails the run: what is not
 # checked here is checked nowhere.
 #
@@ -13,6 +13,7 @@ if [[ ${1-} == events ]]; then
 	rc=0
 	go test -json -race ./... || rc=$?
 	go -C test test -json -count=1 -timeout 30m ./... || rc=$?
+	go -C bench test -json ./... || rc=$?
 	go -C test/chart test -json -count=1 -timeout 10m ./... || rc=$?
 	exit "$rc"
 fi
