@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -236,6 +237,7 @@ func partLength(size int64, i int) int64 { return min(downloadPart, size-int64(i
 func (r *pullRun) part(ctx context.Context, f manifest.File, staged *hfcache.Staged, i int) error {
 	length := partLength(f.Size, i)
 	rng := store.Range{Offset: int64(i) * downloadPart, Length: length}
+	failpoint.Hit("part asked for")
 	if err := r.copyRange(ctx, f, rng, length, func(p []byte, at int64) error {
 		_, err := staged.WriteAt(p, at)
 		return err

@@ -30,11 +30,22 @@ const inRow = 4
 
 func kills() int { return proof.Times(8, 45) }
 
-// server is the S3 server of all tests in this package; TestMain sets it.
-var server *testenv.S3
+// server is the S3 server of all tests in this package, and scratch a folder for
+// what they build; TestMain sets both.
+var (
+	server  *testenv.S3
+	scratch string
+)
 
 func TestMain(m *testing.M) {
-	os.Exit(testenv.MainWithS3(m, func(s *testenv.S3) { server = s }))
+	os.Exit(func() int {
+		var err error
+		if scratch, err = os.MkdirTemp("", "hf-cache-sync-failpoint-"); err != nil {
+			panic(err) // There is no test yet to fail.
+		}
+		defer func() { _ = os.RemoveAll(scratch) }() // Nobody is left to tell.
+		return testenv.MainWithS3(m, func(s *testenv.S3) { server = s })
+	}())
 }
 
 // model is large enough that every stage of moving it takes a while: two blobs

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -48,7 +50,9 @@ type scene struct {
 	args2 []string // Of the run after the kill, if they are others.
 	set   func(t *testing.T, kind string) world
 	done  func(t *testing.T, w world)
-	part  string // Where it is done with a part of the large blob, if that is counted.
+	// Where it is done with a part of the large blob, and where the next run moves
+	// one, if that is counted.
+	part, moves string
 }
 
 // small is what the scenes move: one blob in several parts, one of a part, and
@@ -66,11 +70,7 @@ func small() testenv.Revision {
 
 // tagged is the binary with the failpoints.
 var tagged = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hf-cache-sync-failpoint-")
-	if err != nil {
-		return "", fmt.Errorf("a folder for the binary: %w", err)
-	}
-	path := filepath.Join(dir, "hf-cache-sync")
+	path := filepath.Join(scratch, "hf-cache-sync")
 	cmd := exec.Command("go", "build", "-tags", "failpoint", "-o", path, "./cmd/hf-cache-sync")
 	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -81,6 +81,13 @@ var tagged = sync.OnceValues(func() (string, error) {
 
 // run runs a command in w with more in its environment.
 func (w world) run(t *testing.T, args []string, env ...string) testenv.Result {
+	t.Helper()
+	return w.killed(t, 0, args, env...)
+}
+
+// killed is run, with a process that is killed after a while, if that is not 0 and
+// it has not ended by then.
+func (w world) killed(t *testing.T, after time.Duration, args []string, env ...string) testenv.Result {
 	t.Helper()
 	path, err := tagged()
 	if err != nil {
@@ -96,7 +103,13 @@ func (w world) run(t *testing.T, args []string, env ...string) testenv.Result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &stdout, &stderr, t.TempDir()
 	cmd.Env = slices.Concat([]string{"HOME=" + w.home}, program.Env, w.env, env)
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if after > 0 {
+		time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) // It may have ended.
+	}
+	if err := cmd.Wait(); err != nil {
 		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
 			t.Fatal(err)
 		}
@@ -127,11 +140,12 @@ func scenes(t *testing.T) []scene {
 	full := map[string]bucket{"file": newBucket(t, "file"), "s3": newBucket(t, "s3")}
 	for _, b := range full {
 		r.WriteBucket(t, b.dir)
+		pruned()[1].WriteBucket(t, b.dir)
 	}
 	return []scene{
-		{name: "push", args: []string{"push"}, part: "part sent", set: fromCache, done: pushed},
+		{name: "push", args: []string{"push"}, part: "part sent", moves: "part sent", set: fromCache, done: pushed},
 		{name: "watch", args: []string{"watch", "--once", "--debounce", "1ms"}, set: fromCache, done: pushed},
-		{name: "pull", args: []string{"pull", r.Repo}, part: "part noted", done: pulled, set: func(t *testing.T, kind string) world {
+		{name: "pull", args: []string{"pull", r.Repo}, part: "part noted", moves: "part asked for", done: pulled, set: func(t *testing.T, kind string) world {
 			t.Helper()
 			w := world{home: t.TempDir(), bucket: full[kind]}
 			// Of two files, one leads to the other's blob.
@@ -185,24 +199,30 @@ func fallback(t *testing.T) scene {
 	}
 }
 
-// prune empties a cache whose revisions are all in the bucket.
+// pruned are a part of the revision that the bucket has, and one that no ref names.
+func pruned() [2]testenv.Revision {
+	part, other := small(), testenv.Revision{Repo: "org/other", Commit: testenv.Commit("other"), Files: small().Files[2:5]}
+	part.Files = part.Files[1:]
+	return [2]testenv.Revision{part, other}
+}
+
+// prune empties a cache whose revisions are all in the bucket, which it asks.
 func prune(full map[string]bucket) scene {
-	r := testenv.Revision{Repo: "org/name", Commit: testenv.Commit("failpoint"), Refs: []string{"main", "v1.0"}, Files: small().Files[1:]}
-	other := testenv.Revision{Repo: "org/other", Commit: testenv.Commit("other"), Files: small().Files[2:5]}
-	args := []string{"prune", "--max-size", "0", "--evict-active", "--unsafe", "--grace", "0s"}
+	args := []string{"prune", "--max-size", "0", "--evict-active", "--grace", "0s"}
 	return scene{
 		name: "prune", args: args,
 		set: func(t *testing.T, kind string) world {
 			t.Helper()
 			w := world{home: t.TempDir(), bucket: full[kind]}
-			r.WriteCache(t, w.cache())
-			other.WriteCache(t, w.cache())
+			for _, r := range pruned() {
+				r.WriteCache(t, w.cache())
+			}
 			return w
 		},
 		done: func(t *testing.T, w world) {
 			t.Helper()
 			for path, content := range testenv.Tree(t, w.cache()) {
-				if strings.Contains(path, "/blobs/") || strings.Contains(path, "/snapshots/") || strings.Contains(path, "/refs/") {
+				if strings.Contains(path, "/blobs/") || strings.Contains(path, "/snapshots/") || strings.Contains(path, "/refs/") || strings.Contains(path, "/trash/") {
 					t.Errorf("%s is left: %s", path, content)
 				}
 			}
@@ -245,19 +265,21 @@ func TestFailpoints(t *testing.T) {
 					name, _, _ := strings.Cut(place, "#")
 					reached[name] = true
 				}
-				times := 0
+				row := proof.Row{
+					Class: proof.Crashes, Tried: "kill of " + s.name + " at a named point, bucket: " + kind,
+					Figures: fmt.Sprintf("%d different points", len(names(all))),
+				}
+				defer recordEnd(t, &row)
 				for _, place := range choose(all, kind) {
-					times++
-					again, of := s.kill(t, kind, place)
+					died, again, of := s.kill(t, kind, place)
 					resent, needed = resent+again, needed+of
+					if died {
+						row.Times++
+					}
 					if t.Failed() {
 						t.Fatalf("killed at %q", place)
 					}
 				}
-				proof.Row{
-					Class: proof.Crashes, Times: times, Tried: "kill of " + s.name + " at a named point, bucket: " + kind,
-					Figures: fmt.Sprintf("%d different points", len(names(all))),
-				}.Record(t)
 			})
 		}
 	}
@@ -338,19 +360,30 @@ func choose(places []string, kind string) []string {
 
 // kill has the command die at a place, audits, and runs it again. It returns how
 // many bytes of the large blob that were there it moved again, and how many there
-// were.
-func (s scene) kill(t *testing.T, kind, place string) (again, there int64) {
+// were. Timing decides how often some places are met: parts, groups; then it may
+// not die.
+func (s scene) kill(t *testing.T, kind, place string) (died bool, again, there int64) {
 	t.Helper()
 	w := s.set(t, kind)
 	log := filepath.Join(t.TempDir(), "log")
 	result := w.run(t, s.args, "HFCS_FAILPOINT="+place, "HFCS_FAILPOINT_LOG="+log)
-	if result.Code == 0 {
-		// Timing decides how often some places are met: parts, groups.
-		s.done(t, w)
-		return 0, 0
+	second, died := s.next(t, w, result)
+	if died {
+		again, there = s.again(names(readLines(t, log)), second)
 	}
-	if result.Code != -1 {
-		t.Fatalf("it was not killed at %q: %s", place, result)
+	return died, again, there
+}
+
+// next looks at what a run has left that was killed, or had come to its end, and
+// runs the command again. It returns where that came by, and how often.
+func (s scene) next(t *testing.T, w world, first testenv.Result) (places map[string]int, died bool) {
+	t.Helper()
+	if first.Code == 0 {
+		s.done(t, w)
+		return nil, false
+	}
+	if first.Code != -1 {
+		t.Fatalf("it was not killed: %s", first)
 	}
 	var audit testenv.Auditor
 	audit.Bucket(t, w.bucket.dir)
@@ -361,15 +394,53 @@ func (s scene) kill(t *testing.T, kind, place string) (again, there int64) {
 	if s.args2 != nil {
 		args = s.args2
 	}
-	log2 := filepath.Join(t.TempDir(), "log")
-	result = w.run(t, args, "HFCS_FAILPOINT_LOG="+log2)
-	if result.Code != 0 {
+	log := filepath.Join(t.TempDir(), "log")
+	if result := w.run(t, args, "HFCS_FAILPOINT_LOG="+log); result.Code != 0 {
 		t.Fatalf("the next run: %s", result)
 	}
 	audit.Bucket(t, w.bucket.dir)
 	audit.Cache(t, w.cache())
 	s.done(t, w)
-	return s.again(names(readLines(t, log)), names(readLines(t, log2)))
+	return names(readLines(t, log)), true
+}
+
+// TestKillOthers kills at random moments what TestKill does not.
+func TestKillOthers(t *testing.T) {
+	random := rand.New(rand.NewPCG(17, 19))
+	for _, s := range scenes(t) {
+		if s.name == "push" || s.name == "pull" || s.name == "watch" {
+			continue
+		}
+		for _, kind := range []string{"file", "s3"} {
+			t.Run(s.name+"/"+kind, func(t *testing.T) {
+				begin := time.Now()
+				s.places(t, kind)
+				took := time.Since(begin)
+				row := proof.Row{Class: proof.Crashes, Tried: "kill of " + s.name + " at a random moment, bucket: " + kind}
+				defer recordEnd(t, &row)
+				wanted := proof.Times(3, 40)
+				for tries := 0; row.Times < wanted && tries < 10*wanted; tries++ {
+					w := s.set(t, kind)
+					moment := 1 + time.Duration(random.Int64N(int64(took)))
+					if _, died := s.next(t, w, w.killed(t, moment, s.args)); died {
+						row.Times++
+					}
+					if t.Failed() {
+						t.Fatalf("killed after %s of %s", moment, took)
+					}
+				}
+			})
+		}
+	}
+}
+
+// recordEnd records a row at the end of a test, also of one that has failed.
+func recordEnd(t *testing.T, row *proof.Row) {
+	t.Helper()
+	if t.Failed() {
+		row.Times, row.Lost = max(row.Times, 1), 1
+	}
+	row.Record(t)
 }
 
 // again is how many bytes of the large blob two runs moved that had been moved
@@ -377,15 +448,15 @@ func (s scene) kill(t *testing.T, kind, place string) (again, there int64) {
 // each says it was done with.
 func (s scene) again(first, second map[string]int) (again, there int64) {
 	size := int64(len(small().Files[0].Data))
-	done, part := s.part, int64(uploadPart)
-	if done == "part noted" {
+	part := int64(uploadPart)
+	if s.part == "part noted" {
 		part = downloadPart
 	}
-	if done == "" {
+	if s.part == "" {
 		return 0, 0
 	}
 	all := int((size + part - 1) / part)
-	return int64(max(0, first[done]+second[done]-all)) * part, int64(first[done]) * part
+	return int64(max(0, first[s.part]+second[s.moves]-all)) * part, int64(first[s.part]) * part
 }
 
 // sourceNames are the failpoints that the source has.
