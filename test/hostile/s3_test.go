@@ -60,7 +60,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if key == "" {
-		l.list(w, r.URL.Query().Get("prefix"))
+		l.list(w, r.URL.Query().Get("prefix"), r.URL.Query().Get("continuation-token"))
 		return
 	}
 	data, ok := l.objects[key]
@@ -76,7 +76,9 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Unix(1_700_000_000, 0), strings.NewReader(string(data)))
 }
 
-func (l *liar) list(w http.ResponseWriter, prefix string) {
+// list answers with a page of what comes after a key, which is the token of pages.
+func (l *liar) list(w http.ResponseWriter, prefix, after string) {
+	const page = 1000
 	type object struct {
 		Key          string
 		LastModified string
@@ -87,14 +89,19 @@ func (l *liar) list(w http.ResponseWriter, prefix string) {
 		XMLName     xml.Name `xml:"ListBucketResult"`
 		Name        string
 		IsTruncated bool
+		Next        string `xml:"NextContinuationToken,omitempty"`
 		Contents    []object
 	}{Name: liarBucket}
 	for key, data := range l.objects {
-		if strings.HasPrefix(key, prefix) {
+		if strings.HasPrefix(key, prefix) && key > after {
 			answer.Contents = append(answer.Contents, object{key, "2023-11-14T22:13:20.000Z", `"x"`, len(data)})
 		}
 	}
 	slices.SortFunc(answer.Contents, func(a, b object) int { return strings.Compare(a.Key, b.Key) })
+	if len(answer.Contents) > page {
+		answer.Contents, answer.IsTruncated = answer.Contents[:page], true
+		answer.Next = answer.Contents[page-1].Key
+	}
 	w.Header().Set("Content-Type", "application/xml")
 	_ = xml.NewEncoder(w).Encode(answer) // The client may be gone.
 }
