@@ -1,9 +1,6 @@
 package hfcache
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,13 +22,13 @@ const (
 )
 
 // layout writes a cache: a text ending in "/" is a folder, one that starts with "->" a link, all else a file's content. It returns the hub folder.
-func layout(t *testing.T, entries map[string]string) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "hub")
+func layout(tb testing.TB, entries map[string]string) string {
+	tb.Helper()
+	dir := filepath.Join(tb.TempDir(), "hub")
 	for name, text := range entries {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		var err error
 		if target, isLink := strings.CutPrefix(text, "->"); isLink {
@@ -42,7 +39,7 @@ func layout(t *testing.T, entries map[string]string) string {
 			err = os.WriteFile(path, []byte(text), 0o600)
 		}
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return dir
@@ -286,37 +283,5 @@ func TestIdentify(t *testing.T) {
 	}
 	if files := repo.Revisions[0].Files; len(files) != 1 || files[0].ID != scanSHA {
 		t.Errorf("files: %+v", files)
-	}
-}
-
-func BenchmarkScan100k(b *testing.B) {
-	dir := b.TempDir()
-	base := filepath.Join(dir, "models--org--name")
-	snapshot := filepath.Join(base, "snapshots", scanCommit)
-	for _, folder := range []string{snapshot, filepath.Join(base, "blobs")} {
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for i := range 100_000 {
-		sum := sha256.Sum256(fmt.Append(nil, i))
-		name := hex.EncodeToString(sum[:])
-		if err := os.WriteFile(filepath.Join(base, "blobs", name), nil, 0o600); err != nil {
-			b.Fatal(err)
-		}
-		if err := os.Symlink("../../blobs/"+name, filepath.Join(snapshot, fmt.Sprint(i))); err != nil {
-			b.Fatal(err)
-		}
-	}
-	c, err := Open(dir, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close() //nolint:errcheck // only read from
-	for b.Loop() {
-		inv, err := c.Scan(b.Context(), nil)
-		if err != nil || len(inv.Repos[0].Revisions[0].Files) != 100_000 {
-			b.Fatal("not all files were found", err)
-		}
 	}
 }
