@@ -134,12 +134,14 @@ func (c *crash) run(t *testing.T) {
 	c.reset()
 
 	random := rand.New(rand.NewPCG(7, uint64(len(c.args))))
-	var killed, row int
+	var inARow int
 	var resumed int64
-	for killed < kills() {
+	row := proof.Row{Class: proof.Crashes, Tried: "kill of a " + c.args[0] + " at a random moment, bucket: " + c.bucket.Name}
+	defer recordEnd(t, &row)
+	for row.Times < kills() {
 		var killer func(*os.Process)
 		moment := time.Duration(random.Int64N(int64(took)))
-		if row < inRow {
+		if inARow < inRow {
 			killer = func(p *os.Process) {
 				time.AfterFunc(moment, func() { _ = p.Kill() }) // It may have ended.
 			}
@@ -148,21 +150,18 @@ func (c *crash) run(t *testing.T) {
 		if result.Code != -1 {
 			resumed += c.finish(t, result)
 			c.reset()
-			row = 0
+			inARow = 0
 			continue
 		}
-		killed++
-		row++
+		row.Times++
+		inARow++
 		c.check(t, false)
 		if t.Failed() {
 			t.Fatalf("killed after %s of %s: %s", moment, took, result)
 		}
 	}
 	resumed += c.finish(t, c.start(t, nil))
-	proof.Row{
-		Class: proof.Crashes, Times: killed, Tried: "kill of a " + c.args[0] + " at a random moment, bucket: " + c.bucket.Name,
-		Figures: fmt.Sprintf("%d MiB of unfinished blobs carried on with", resumed>>20),
-	}.Record(t)
+	row.Figures = fmt.Sprintf("%d MiB of unfinished blobs carried on with", resumed>>20)
 	if resumed == 0 {
 		t.Error("nothing was ever resumed")
 	}

@@ -276,6 +276,9 @@ func TestFailpoints(t *testing.T) {
 					if died {
 						row.Times++
 					}
+					if again > 0 {
+						t.Errorf("%d bytes were moved again", again)
+					}
 					if t.Failed() {
 						t.Fatalf("killed at %q", place)
 					}
@@ -291,9 +294,6 @@ func TestFailpoints(t *testing.T) {
 			Class: proof.Crashes, Times: int(needed >> 20), Tried: "MiB of a large blob that were moved when a push or pull was killed",
 			Figures: fmt.Sprintf("%d MiB of these moved again", resent>>20),
 		}.Record(t)
-		if resent > 0 {
-			t.Errorf("%d bytes were moved again", resent)
-		}
 	})
 	for name := range sourceNames(t) {
 		if !reached[name] {

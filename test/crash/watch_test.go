@@ -28,6 +28,8 @@ func TestKillWatch(t *testing.T) {
 			random := rand.New(rand.NewPCG(11, 13))
 			var audit testenv.Auditor
 			var written []testenv.Revision
+			row := proof.Row{Class: proof.Crashes, Tried: "kill of a watch at a random moment, bucket: " + kind}
+			defer recordEnd(t, &row)
 			for n := range kills() {
 				if n%4 == 0 { // What a client downloads meanwhile.
 					r := testenv.Revision{
@@ -42,12 +44,12 @@ func TestKillWatch(t *testing.T) {
 					written = append(written, r)
 				}
 				killWatch(t, b, cache, time.Duration(random.Int64N(int64(400*time.Millisecond))))
+				row.Times++
 				audit.Bucket(t, b.dir)
 				if t.Failed() {
 					t.Fatalf("after %d kills", n+1)
 				}
 			}
-			proof.Row{Class: proof.Crashes, Times: kills(), Tried: "kill of a watch at a random moment, bucket: " + kind}.Record(t)
 			b.Sync(t, home, "watch", "--once")
 			audit.Bucket(t, b.dir)
 			for i := range written[:len(written)-1] {
