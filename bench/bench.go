@@ -62,6 +62,14 @@ func (b *Bench) Run(ctx context.Context, c *Case) (results []*CaseResult, err er
 	}
 }
 
+// atMost is rounds, or most if that is fewer and not 0.
+func atMost(rounds, most int) int {
+	if most > 0 {
+		return min(rounds, most)
+	}
+	return rounds
+}
+
 // rounds runs the contenders by turns.
 func (b *Bench) rounds(ctx context.Context, result *CaseResult, rounds int, all []*contender) (*CaseResult, error) {
 	began := time.Now()
@@ -224,7 +232,7 @@ func (b *Bench) uploads(c *Case, cache *Cache, endpoint string) []*contender {
 	var all []*contender
 	for _, tool := range b.wanted(c, func(t *Tool) func(*Job) Command { return t.Up }) {
 		var bucket string
-		one := &contender{result: &ToolResult{Tool: tool.Name}, rounds: b.Rounds}
+		one := &contender{result: &ToolResult{Tool: tool.Name}, rounds: atMost(b.Rounds, tool.Rounds)}
 		one.prepare = func(scratch string) (command Command, err error) {
 			if bucket, err = b.Server.MakeBucket(); err != nil {
 				return Command{}, err
@@ -243,7 +251,7 @@ func (b *Bench) uploads(c *Case, cache *Cache, endpoint string) []*contender {
 func (b *Bench) downloads(c *Case, cache *Cache, endpoint, seed string) []*contender {
 	var all []*contender
 	for _, tool := range b.wanted(c, func(t *Tool) func(*Job) Command { return t.Down }) {
-		one := &contender{result: &ToolResult{Tool: tool.Name}, rounds: b.Rounds}
+		one := &contender{result: &ToolResult{Tool: tool.Name}, rounds: atMost(b.Rounds, tool.Rounds)}
 		one.prepare = func(scratch string) (Command, error) {
 			return tool.Down(&Job{Cache: cache, Endpoint: endpoint, Bucket: seed, Scratch: scratch}), nil
 		}
@@ -263,9 +271,10 @@ func (b *Bench) nothingNew(ctx context.Context, c *Case, dir string) (results []
 		return nil, err
 	}
 	pushes := []struct {
-		name string
-		with func(*Job) Command
-	}{{ours, b.Programs.oursUp}, {python, b.Programs.pythonUp}}
+		name   string
+		with   func(*Job) Command
+		rounds int
+	}{{ours, b.Programs.oursUp, 0}, {python, b.Programs.pythonUp, slowRounds}}
 	var all []*contender
 	var counts []func() error
 	for _, p := range pushes {
@@ -288,7 +297,7 @@ func (b *Bench) nothingNew(ctx context.Context, c *Case, dir string) (results []
 		if err = b.Server.FillBucket(bucket, c.Fill); err != nil {
 			return nil, err
 		}
-		one := &contender{result: &ToolResult{Tool: p.name}, rounds: b.Rounds}
+		one := &contender{result: &ToolResult{Tool: p.name}, rounds: atMost(b.Rounds, p.rounds)}
 		one.prepare = func(scratch string) (Command, error) {
 			round := job
 			round.Scratch = scratch
@@ -342,10 +351,7 @@ func (b *Bench) commands(ctx context.Context, c *Case, commands []NamedCommand, 
 		if !b.Tools.MatchString(n.Name) {
 			continue
 		}
-		one := &contender{result: &ToolResult{Tool: n.Name}, rounds: rounds}
-		if n.Rounds > 0 {
-			one.rounds = n.Rounds
-		}
+		one := &contender{result: &ToolResult{Tool: n.Name}, rounds: atMost(rounds, n.Rounds)}
 		one.prepare = func(string) (Command, error) { return n.Command, nil }
 		all = append(all, one)
 	}

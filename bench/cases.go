@@ -79,6 +79,17 @@ func Cases(quick bool) []Case {
 	}
 }
 
+// space is what the case takes at most: its files thrice, which are the source, the
+// bucket, and either the parts of an upload or a download, and something for many
+// small files, links and temporary ones.
+func (c *Case) space() int64 {
+	need := gib
+	for _, size := range c.Sizes {
+		need += 3 * size
+	}
+	return need
+}
+
 func repeat(n int, size int64) []int64 {
 	sizes := make([]int64, n)
 	for i := range sizes {

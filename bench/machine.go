@@ -10,32 +10,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spaceNeeded is what the largest case takes: source, bucket, and either the parts
-// of an upload or a download.
-const spaceNeeded = 14 << 30
-
-// checkSpace makes sure that no case fails half way.
-func checkSpace(dir string, quick bool) error {
+// checkSpace makes sure that dir can take so many bytes, so that no case fails half
+// way. A file system in memory has no more than the machine has left, whatever its
+// size.
+func checkSpace(dir string, need int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("-dir %s: %w", dir, err)
 	}
-	need := uint64(spaceNeeded)
-	if quick {
-		need >>= 5
+	free := int64(fs.Bavail) * fs.Bsize
+	if memory := kibibytes("MemAvailable"); fs.Type == unix.TMPFS_MAGIC && memory > 0 {
+		free = min(free, memory)
 	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < need {
+	if free < need {
 		return fmt.Errorf("-dir %s has %d MiB free; %d are needed", dir, free>>20, need>>20)
 	}
 	return nil
 }
 
-func thisMachine() Machine {
-	m := Machine{CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU()}
-	kib, _, _ := strings.Cut(field("/proc/meminfo", "MemTotal"), " ")
-	if n, err := strconv.ParseInt(kib, 10, 64); err == nil {
-		m.Memory = n << 10
+// kibibytes is a field of /proc/meminfo in bytes, 0 if it is not there.
+func kibibytes(key string) int64 {
+	text, _, _ := strings.Cut(field("/proc/meminfo", key), " ")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
 	}
+	return n << 10
+}
+
+func thisMachine() Machine {
+	m := Machine{CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: kibibytes("MemTotal")}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])

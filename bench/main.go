@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -71,7 +72,7 @@ func parse(args []string, log io.Writer) (*options, error) {
 	set.SetOutput(log)
 	cases := set.String("cases", "", "only cases that match this `regexp`")
 	tools := set.String("tools", "", "only tools that match this `regexp`")
-	set.IntVar(&o.rounds, "rounds", 3, "rounds of each tool; medians are told")
+	set.IntVar(&o.rounds, "rounds", 3, "rounds of each tool; medians are told. The slow ones get 3 at most")
 	set.BoolVar(&o.keep, "keep", false, "leave fixtures and buckets where they are")
 	set.BoolVar(&o.quick, "quick", false, "tiny sizes, to try the harness itself")
 	set.BoolVar(&o.render, "render", false, "measure nothing: write the page and the pictures of the results that are there")
@@ -128,8 +129,14 @@ func (o *options) run(ctx context.Context, log io.Writer) (err error) {
 			return err
 		}
 	}
-	if err = checkSpace(o.dir, o.quick); err != nil {
+	cases, err := o.chosen()
+	if err != nil {
 		return err
+	}
+	for _, c := range cases { // Before the first of them: a run takes long.
+		if err = checkSpace(o.dir, c.space()); err != nil {
+			return fmt.Errorf("case %s: %w", c.Name, err)
+		}
 	}
 	work, err := os.MkdirTemp(o.dir, "hf-cache-sync-bench-")
 	if err != nil {
@@ -149,7 +156,7 @@ func (o *options) run(ctx context.Context, log io.Writer) (err error) {
 	}
 	defer server.Stop()
 	b := &Bench{Programs: programs, Server: server, Work: work, Rounds: o.rounds, Tools: o.tools, Keep: o.keep, Log: log}
-	if err = o.measure(ctx, b, results, out); err != nil {
+	if err = o.measure(ctx, b, cases, results, out); err != nil {
 		return err
 	}
 	for _, v := range results.Targets {
@@ -191,25 +198,30 @@ func beside(results *Results, out string) (*Results, error) {
 	return old, nil
 }
 
+// chosen is the cases to run.
+func (o *options) chosen() ([]Case, error) {
+	cases := slices.DeleteFunc(Cases(o.quick), func(c Case) bool { return !o.cases.MatchString(c.Name) })
+	if len(cases) == 0 {
+		return nil, errors.New("no case has such a name")
+	}
+	return cases, nil
+}
+
 // measure runs the cases, and writes after each.
-func (o *options) measure(ctx context.Context, b *Bench, results *Results, out string) error {
-	all, ran := Cases(o.quick), false
-	for _, c := range all {
-		if !o.cases.MatchString(c.Name) {
-			continue
+func (o *options) measure(ctx context.Context, b *Bench, cases []Case, results *Results, out string) error {
+	for _, c := range cases {
+		// Somebody else may have taken the space meanwhile.
+		if err := checkSpace(o.dir, c.space()); err != nil {
+			return fmt.Errorf("case %s: %w", c.Name, err)
 		}
 		found, err := b.Run(ctx, &c)
 		if err != nil {
 			return fmt.Errorf("case %s: %w", c.Name, err)
 		}
-		ran = true
-		results.Add(all, found...)
+		results.Add(Cases(o.quick), found...)
 		if err = Write(results, out); err != nil {
 			return err
 		}
-	}
-	if !ran {
-		return errors.New("no case has such a name")
 	}
 	return nil
 }

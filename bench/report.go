@@ -27,15 +27,20 @@ func Write(r *Results, dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", resultsFile, err)
 	}
-	if err = os.WriteFile(filepath.Join(dir, resultsFile), append(data, '\n'), 0o644); err != nil {
+	// At one stroke: whoever kills the harness here loses no earlier case.
+	path := filepath.Join(dir, resultsFile)
+	if err = os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
+		return err //nolint:wrapcheck // It names the file.
+	}
+	if err = os.Rename(path+".new", path); err != nil {
 		return err //nolint:wrapcheck // It names the file.
 	}
 	old, err := filepath.Glob(filepath.Join(img, "*.svg"))
 	if err != nil {
 		return fmt.Errorf("looking for old pictures: %w", err)
 	}
-	for _, path := range old {
-		if err = os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, picture := range old {
+		if err = os.Remove(picture); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err //nolint:wrapcheck // It names the file.
 		}
 	}

@@ -107,24 +107,31 @@ type Tool struct {
 	Name      string
 	Up, Down  func(j *Job) Command
 	LargeOnly bool // Says nothing of small files.
+	Rounds    int  // At most so many; 0 for no such limit.
 }
+
+// slowRounds is how many rounds the slow programs get at most: no target is close to
+// them, and they would take most of the time.
+const slowRounds = 3
 
 // Transfers is the field.
 func (p *Programs) Transfers() []Tool {
 	return []Tool{
 		{Name: ours, Up: p.oursUp, Down: p.oursDown},
-		{Name: python, Up: p.pythonUp, Down: p.pythonDown},
+		{Name: python, Up: p.pythonUp, Down: p.pythonDown, Rounds: slowRounds},
 		{
 			Name: s5cmd, Up: func(j *Job) Command { return p.s5cmd(j, j.Cache.BlobDir()+"/", "s3://"+j.Bucket+"/blobs/") },
 			Down: func(j *Job) Command { return p.s5cmd(j, "s3://"+j.Bucket+"/blobs/*", j.dest()+"/") },
 		},
 		{
 			Name: rclone, Up: func(j *Job) Command { return p.rclone(j, j.Cache.BlobDir(), "bench:"+j.Bucket+"/blobs") },
-			Down: func(j *Job) Command { return p.rclone(j, "bench:"+j.Bucket+"/blobs", j.dest()) },
+			Down:   func(j *Job) Command { return p.rclone(j, "bench:"+j.Bucket+"/blobs", j.dest()) },
+			Rounds: slowRounds,
 		},
 		{
 			Name: awscli, Up: func(j *Job) Command { return p.aws(j, j.Cache.BlobDir(), "s3://"+j.Bucket+"/blobs/") },
-			Down: func(j *Job) Command { return p.aws(j, "s3://"+j.Bucket+"/blobs/", j.dest()) },
+			Down:   func(j *Job) Command { return p.aws(j, "s3://"+j.Bucket+"/blobs/", j.dest()) },
+			Rounds: slowRounds,
 		},
 		{Name: copyR, Up: p.copy, Down: p.copy},
 		{Name: rawPut, Up: func(j *Job) Command { return p.raw(j, "put") }},
@@ -236,14 +243,18 @@ func (p *Programs) Looks(j *Job, hub string) []NamedCommand {
 	run := func(name string, args ...string) NamedCommand {
 		return NamedCommand{Name: name, Command: Command{Args: args, Env: env, Dir: j.Scratch, Stdout: look}}
 	}
+	slow := func(n NamedCommand) NamedCommand {
+		n.Rounds = slowRounds
+		return n
+	}
 	return []NamedCommand{
 		run(ours+" list", p.Ours, "list"),
 		run(ours+" status", p.Ours, "status", "--local"),
 		run("find -ls", "/usr/bin/find", hub, "-ls"),
 		run("du", "/usr/bin/du", "-s", hub),
-		run("hf cache ls", p.HF, "cache", "ls"),
-		run(python+" list", p.Python, "list"),
-		run(python+" status", p.Python, "status"),
+		slow(run("hf cache ls", p.HF, "cache", "ls")),
+		slow(run(python+" list", p.Python, "list")),
+		slow(run(python+" status", p.Python, "status")),
 	}
 }
 

@@ -2,6 +2,7 @@ package hfcache
 
 import (
 	"fmt"
+	"math"
 	"testing"
 )
 
@@ -38,18 +39,23 @@ func BenchmarkScan(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/files, "ns/file")
 }
 
-// What a file of a snapshot and its blob allocate, a large cache allocates 100,000 times: names, what the system says of them, and where they lead.
+// What a file of a snapshot and its blob allocate, a large cache allocates 100,000 times: names, what the system says of them, and where they lead. It is 13.1 now,
+// with the race detector and without; one more for each file fails.
 func TestScanAllocatesLittlePerFile(t *testing.T) {
-	const few, many, most = 100, 2100, 15
-	small, large := wideFolder(t, few), wideFolder(t, many)
+	const few, many, most = 100, 1100, 14
 	measure := func(c *Cache) float64 {
-		return testing.AllocsPerRun(5, func() {
-			if _, err := c.Scan(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
-		})
+		// The least of some runs: what the runtime allocates beside them is none of the scan's.
+		least := math.Inf(1)
+		for range 5 {
+			least = min(least, testing.AllocsPerRun(1, func() {
+				if _, err := c.Scan(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+			}))
+		}
+		return least
 	}
-	perFile := (measure(large) - measure(small)) / (many - few)
+	perFile := (measure(wideFolder(t, many)) - measure(wideFolder(t, few))) / (many - few)
 	t.Logf("%.1f allocations for a file", perFile)
 	if perFile > most {
 		t.Errorf("a scan allocates %.1f times for a file, more than %d", perFile, most)
