@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -184,9 +185,12 @@ func (d *demo) writeBlob(dir *hfcache.RepoDir, id hub.BlobID, data []byte) error
 	return staged.Publish()
 }
 
+// url is the bucket's.
+func (d *demo) url() string { return config.Remote{Kind: config.Folder, Path: d.bucket}.String() }
+
 // command prints a command as a user would type it and runs it in this process.
 func (d *demo) command(ctx context.Context, who, cache string, args ...string) error {
-	url := "file://" + filepath.ToSlash(d.bucket)
+	url := d.url()
 	if err := d.print("\n%s$ hf-cache-sync %s", who, strings.Join(args, " ")); err != nil {
 		return err
 	}
@@ -224,7 +228,7 @@ func (d *demo) look(ctx context.Context) error {
 	if err := d.print("\nBob's machine has an empty cache. What does the bucket have for him?"); err != nil {
 		return err
 	}
-	return d.command(ctx, "bob", d.bob, "list", "--remote=file://"+filepath.ToSlash(d.bucket))
+	return d.command(ctx, "bob", d.bob, "list", "--remote="+d.url())
 }
 
 func (d *demo) pull(ctx context.Context) error {
