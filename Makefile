@@ -1,7 +1,7 @@
 # Everything a contributor runs. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-quick lint supply fuzz proof bench docs tools clean
+.PHONY: help demo build test test-quick lint supply fuzz proof bench docs snapshot release wheels tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,18 @@ bench: tools build ## Measure against other tools on one server
 
 docs: build ## Make the pictures of the documentation again
 	@scripts/docs.sh
+
+snapshot: ## Make what a release has, and its wheels, into dist/; publish nothing
+	@scripts/tools.sh tools/goreleaser
+	@scripts/release.sh snapshot
+	@scripts/release.sh wheels
+
+release: ## Publish the tag that is checked out; needs GITHUB_TOKEN
+	@scripts/tools.sh tools/goreleaser
+	@scripts/release.sh publish
+
+wheels: ## Make Python packages of the archives in dist/
+	@scripts/release.sh wheels
 
 tools: ## Fill .cache with the pinned tools and clients that the tests use
 	@scripts/tools.sh

@@ -2,10 +2,14 @@
 # Builds the programs that tools/go.mod and the modules below tools pin into
 # .cache/bin, and says nothing when they are there already. From cold it takes
 # some minutes.
+#
+#   scripts/tools.sh             all of them
+#   scripts/tools.sh tools/helm  those of one module
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bin=$PWD/.cache/bin
+only=${1-}
 
 mkdir -p "$bin"
 # Two runs at once would write the same files: the second waits.
@@ -19,6 +23,7 @@ fi
 install() {
 	local module=$1 stamp=$2 name want missing=
 	shift 2
+	[[ -z $only || $only == "$module" ]] || return 0
 	# A linter built by an older Go refuses newer code, so the version counts too.
 	want=$({ cat "$module/go.mod" "$module/go.sum"; go version; } | git hash-object --stdin)
 	for name; do
@@ -38,3 +43,4 @@ install tools .stamp golangci-lint gotestsum govulncheck versitygw
 install tools/minio .stamp-minio minio
 install tools/actionlint .stamp-actionlint actionlint
 install tools/helm .stamp-helm helm
+install tools/goreleaser .stamp-goreleaser goreleaser

@@ -1,6 +1,9 @@
 // Package release plays the page of the project's releases: the redirect of the
 // newest one, checksums.txt, and an archive for each platform, with the names that
 // docs/hf-extension.md gives. The program in the archives is the one under test.
+//
+// The tests beside it make a release of the tree, whole but for publishing, and look
+// at all that is in it.
 package release
 
 import (
@@ -14,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +39,7 @@ type Server struct {
 	Omit bool
 
 	archives map[string][]byte
+	listed   []byte // checksums.txt, if it is not made of archives.
 
 	mu   sync.Mutex
 	seen []string
@@ -57,10 +62,41 @@ func Start(t *testing.T, platforms ...string) *Server {
 			s.archives[name+".tar.gz"] = tarred(t, program)
 		}
 	}
+	s.listen(t)
+	return s
+}
+
+// Serve serves the files of a release that was really made, until the test ends.
+func Serve(t *testing.T, dist string) *Server {
+	t.Helper()
+	s := &Server{archives: map[string][]byte{}}
+	paths, err := filepath.Glob(filepath.Join(dist, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.IsDir() {
+			continue
+		}
+		if s.archives[filepath.Base(path)], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.listed = s.archives["checksums.txt"]
+	s.listen(t)
+	return s
+}
+
+// listen makes s a server of this machine.
+func (s *Server) listen(t *testing.T) {
+	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
-	return s
 }
 
 // Seen returns the paths that were asked for, in order, and forgets them.
@@ -98,6 +134,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) checksums() string {
+	if s.listed != nil {
+		return string(s.listed)
+	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%x  hf-cache-sync_%s_amd64.deb\n", sha256.Sum256([]byte("another")), Version)
 	if !s.Omit {
