@@ -18,6 +18,8 @@ if [[ ${1-} == events ]]; then
 	exit "$rc"
 fi
 
+scripts/wine.sh
+
 export HFCS_BIN=$PWD/bin/hf-cache-sync HFCS_CACHE=$PWD/.cache
 
 events=.cache/test-events.json

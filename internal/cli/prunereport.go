@@ -53,7 +53,7 @@ func (o *pruneOptions) report(run *pruneRun) error {
 // pruneDone is the last line.
 func (o *pruneOptions) pruneDone(run *pruneRun) string {
 	p := run.plan
-	after := p.Before - run.result.Bytes
+	after := max(0, p.Before-run.result.Bytes) // Small files that go along do not count before.
 	if o.dryRun {
 		after = p.After()
 	}
@@ -73,7 +73,7 @@ func (o *pruneOptions) pruneDone(run *pruneRun) string {
 // sayHolders names what holds the space if the budget cannot be met.
 func (o *pruneOptions) sayHolders(run *pruneRun) error {
 	p := run.plan
-	after := p.Before - run.result.Bytes
+	after := max(0, p.Before-run.result.Bytes)
 	if o.dryRun {
 		after = p.After()
 	}
@@ -148,7 +148,7 @@ func (o *pruneOptions) summary(run *pruneRun) *pruneSummary {
 	if o.dryRun {
 		s.Freed, done = p.Freed(), p.Steps
 	}
-	s.After = p.Before - s.Freed
+	s.After = max(0, p.Before-s.Freed)
 	s.Met = p.Budget < 0 || s.After <= p.Budget
 	if p.Budget >= 0 {
 		s.Budget = &p.Budget

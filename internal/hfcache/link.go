@@ -37,19 +37,39 @@ func (e *ForeignFileError) Error() string {
 	return fmt.Sprintf("%s is a file of its own with %d bytes where a link to a blob of %d bytes belongs; move it away to have it replaced", e.Path, e.Size, e.Want)
 }
 
+var errWindowsName = errors.New("a name that ends in a dot or a space is another one to programs on Windows")
+
+// fitsWindows says whether programs on Windows find a file by its path: they drop dots and spaces at the end of names ("Naming Files, Paths, and Namespaces").
+// Names of devices are refused where files are opened.
+func fitsWindows(p hub.Path) bool {
+	for name := range strings.SplitSeq(string(p), "/") {
+		if strings.HasSuffix(name, ".") || strings.HasSuffix(name, " ") {
+			return false
+		}
+	}
+	return true
+}
+
 // MakeSnapshot makes the folder of a commit. It must be there before a ref names the commit, even if it stays empty.
 func (d *RepoDir) MakeSnapshot(c hub.Commit) error { return d.makeDir(snapshotsDir + "/" + string(c)) }
 
 // Link puts a blob that is in blobs/ into a snapshot: by a relative symbolic link as the Hub's clients do, else by a hard link, else by a copy.
 // A right link stays, an absolute one is rewritten as a relative one, and any other link is replaced at once, so that a reader always finds one or the other.
-// A real file of the blob's size stays, as caches without links have them; one of another size is a *[ForeignFileError], and stays too.
+// A real file of the blob's size stays, as caches without links have them, and then the blob need not be there; one of another size is a *[ForeignFileError], and stays too.
 func (d *RepoDir) Link(c hub.Commit, p hub.Path, id hub.BlobID, size int64) (LinkState, error) {
 	l := link{
 		dir: d, id: id, size: size,
 		final: snapshotsDir + "/" + string(c) + "/" + string(p),
 		text:  strings.Repeat("../", p.Depth()+2) + blobsDir + "/" + string(id),
 	}
+	if runtime.GOOS == "windows" && !fitsWindows(p) {
+		return 0, d.fail("linking", l.final, errWindowsName)
+	}
 	if !d.HasBlob(id, size) {
+		// Caches without links may have no blob beside the file.
+		if info, err := d.root.Lstat(filepath.FromSlash(l.final)); err == nil && info.Mode().IsRegular() && info.Size() == size {
+			return Kept, nil
+		}
 		return 0, d.fail("linking", l.final, fmt.Errorf("blob %s is not there: %w", id, fs.ErrNotExist))
 	}
 	var state LinkState

@@ -214,3 +214,23 @@ func TestLinkReplacedAtOnce(t *testing.T) {
 	close(stop)
 	<-stopped
 }
+
+// A snapshot's own file needs no blob, if it is as large.
+func TestLinkKeepsFilesWithoutBlobs(t *testing.T) {
+	d := writeRepo(t, writeCache(t), "org/name")
+	final := "snapshots/" + string(commitA) + "/x"
+	put(t, at(d, final), "right")
+	if state, err := d.Link(commitA, "x", sha("right"), 5); err != nil || state != Kept {
+		t.Errorf("state %v, %v", state, err)
+	}
+	_, err := d.Link(commitA, "x", sha("right"), 6)
+	wantError(t, err, "is not there")
+}
+
+func TestFitsWindows(t *testing.T) {
+	for path, want := range map[hub.Path]bool{"a/b.c": true, ".hidden": true, "a b": true, "a.": false, "a./b": false, "a ": false, "a /b": false} {
+		if got := fitsWindows(path); got != want {
+			t.Errorf("%q: %t", path, got)
+		}
+	}
+}
