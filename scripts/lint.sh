@@ -27,7 +27,7 @@ echo "lint: workflows"
 command -v shellcheck >/dev/null || echo "lint: shellcheck is not installed: scripts were not checked"
 "$root/.cache/bin/actionlint" -pyflakes= .github/workflows/*.yml examples/github-action.yml || rc=1
 if command -v shellcheck >/dev/null; then
-	shellcheck -x hf-cache-sync action/*.sh examples/slurm/* packaging/docker/*.sh || rc=1
+	shellcheck -x hf-cache-sync .ci/run action/*.sh bench/*.sh examples/slurm/* packaging/docker/*.sh scripts/*.sh || rc=1
 fi
 # Services, where systemd is there to read them. It warns of keys that it does not
 # know and ends well all the same, so any word is one too many. The program that
