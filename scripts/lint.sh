@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 lint=$root/.cache/bin/golangci-lint
 
-modules=". test test/chart"
+modules=". test test/chart tools"
 [[ ! -f bench/go.mod ]] || modules+=" bench"
 
 "$lint" config verify
@@ -17,7 +17,7 @@ for module in $modules; do
 	(cd "$module" && "$lint" run --allow-parallel-runners --config "$root/.golangci.yml" ./...) || rc=1
 	go -C "$module" vet ./... || rc=1
 done
-for module in $modules tools; do
+for module in $modules; do
 	go -C "$module" mod verify >/dev/null || rc=1
 	go -C "$module" mod tidy -diff || rc=1
 done
