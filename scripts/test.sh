@@ -10,15 +10,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # gotestsum calls this script back for the events of all modules.
 if [[ ${1-} == events ]]; then
+	packages=$(go -C test list ./... | grep -v "${HFCS_LEAVE_OUT:-^$}")
 	rc=0
 	go test -json -race ./... || rc=$?
-	go -C test test -json -count=1 -timeout 30m ./... || rc=$?
+	# shellcheck disable=SC2086 # A list of words.
+	go -C test test -json -count=1 -timeout 30m $packages || rc=$?
 	go -C bench test -json ./... || rc=$?
 	go -C test/chart test -json -count=1 -timeout 10m ./... || rc=$?
 	exit "$rc"
 fi
 
-scripts/wine.sh
+# Wine takes Debian's packages and root, which a developer may not have; CI has.
+if ! scripts/wine.sh; then
+	[[ -z ${CI-} ]] || exit 1
+	echo "test: test/wine is left out" >&2
+	export HFCS_LEAVE_OUT='/test/wine$'
+fi
 
 export HFCS_BIN=$PWD/bin/hf-cache-sync HFCS_CACHE=$PWD/.cache
 
