@@ -39,10 +39,10 @@ func BenchmarkScan(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/files, "ns/file")
 }
 
-// What a file of a snapshot and its blob allocate, a large cache allocates 100,000 times: names, what the system says of them, and where they lead. It is 13.1 now,
-// with the race detector and without; one more for each file fails.
+// What a file of a snapshot and its blob allocate, a large cache allocates 100,000 times: names, what the system says of them, and where they lead. It is 13.1 now, or
+// 14.1 where the race detector empties pools; a second look at each blob makes it 16.1.
 func TestScanAllocatesLittlePerFile(t *testing.T) {
-	const few, many, most = 100, 1100, 14
+	const few, many, most = 100, 1100, 15
 	measure := func(c *Cache) float64 {
 		// The least of some runs: what the runtime allocates beside them is none of the scan's.
 		least := math.Inf(1)
