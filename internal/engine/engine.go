@@ -37,7 +37,7 @@ type Engine struct {
 type Options struct {
 	Workers  int // large blobs moved at once; 8
 	Ranges   int // requests at once for one large blob; 8
-	Requests int // requests at once over all; 64
+	Requests int // requests at once over all; 128
 
 	// WatchSent reports the bytes of an upload while they are sent, and not only when all of a part have arrived. It keeps a store from seeing the file that they come
 	// from, so it is not for a folder as a bucket, where the kernel can copy.
@@ -54,11 +54,14 @@ const (
 	bufferSize = 256 << 10
 )
 
+// mostRequests is how many are under way at once: as many as a store has connections for. Where a round trip takes long, small blobs take as much time as there are rounds of them.
+const mostRequests = 128
+
 func (e *Engine) store() store.Store { return e.Catalog.Store }
 
 // shared returns what all operations of the engine share.
 func (e *Engine) shared() *pool {
-	e.once.Do(func() { e.pool = newPool(cmp.Or(e.Options.Requests, 64)) })
+	e.once.Do(func() { e.pool = newPool(cmp.Or(e.Options.Requests, mostRequests)) })
 	return e.pool
 }
 
