@@ -124,9 +124,13 @@ func (e *Engine) refsTo(ctx context.Context, repo hub.Repo, t *target) ([]remote
 	asked, commit := t.asked, t.manifest.Commit
 	var all []remote.Ref
 	if !t.alone {
+		var known []remote.Ref
+		if asked != nil {
+			known = append(known, *asked)
+		}
 		var broken []error
 		var err error
-		all, broken, err = e.Catalog.Refs(ctx, repo)
+		all, broken, err = e.Catalog.Refs(ctx, repo, known...)
 		if err != nil && (ctx.Err() != nil || !errors.Is(err, store.ErrDenied)) {
 			return nil, err
 		}

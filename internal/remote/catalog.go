@@ -231,28 +231,35 @@ func parseRefBody(objectKey string, data []byte) (hub.Commit, error) {
 	return commit, nil
 }
 
-// Refs fetches every ref of a repository, sorted by name. Refs that cannot be read are left out and returned as errors beside.
-func (c *Catalog) Refs(ctx context.Context, repo hub.Repo) ([]Ref, []error, error) {
-	names := map[hub.Ref]bool{}
+// Refs fetches every ref of a repository, sorted by name. Refs that cannot be read are left out and returned as errors beside. Those that are known and have not been written since
+// are not read again.
+func (c *Catalog) Refs(ctx context.Context, repo hub.Repo, known ...Ref) ([]Ref, []error, error) {
+	names := map[hub.Ref]Ref{} // without a commit: it has to be read
 	for _, repoKey := range repoKeys(repo) {
 		for info, err := range c.Store.List(ctx, manifest.RefsPrefix(repoKey)) {
 			if err != nil {
 				return nil, nil, err
 			}
-			if _, name, err := manifest.ParseRefKey(info.Key); err == nil {
-				names[name] = true
+			_, name, err := manifest.ParseRefKey(info.Key)
+			if _, listed := names[name]; err != nil || listed {
+				continue
+			}
+			names[name] = Ref{}
+			for _, ref := range known {
+				if ref.ObjectKey == info.Key && ref.ETag == info.ETag && ref.ETag != "" {
+					names[name] = ref
+				}
 			}
 		}
 	}
-	all := make([]hub.Ref, 0, len(names))
-	for name := range names {
-		all = append(all, name)
-	}
-	slices.Sort(all)
+	all := slices.Sorted(maps.Keys(names))
 	refs, errs := make([]Ref, len(all)), make([]error, len(all))
 	var work errgroup.Group
 	work.SetLimit(c.parallel())
 	for i, name := range all {
+		if refs[i] = names[name]; refs[i].Commit != "" {
+			continue
+		}
 		work.Go(func() error {
 			refs[i], errs[i] = c.Ref(ctx, repo, name)
 			if errors.Is(errs[i], ErrNotFound) { // gone since the listing, or another repository's under a shared key

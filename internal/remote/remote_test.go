@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -229,6 +230,41 @@ func TestLegacyRefOfAnotherRepositoryIsNotFound(t *testing.T) {
 	}
 }
 
+func TestKnownRefsAreReadAgainIfReplaced(t *testing.T) {
+	c := newCatalog(t)
+	put := func(to hub.Commit) remote.Ref {
+		t.Helper()
+		if _, err := c.PutRef(t.Context(), remote.RefKey{Repo: model, Name: "main"}, to, time.Now(), nil, true); err != nil {
+			t.Fatal(err)
+		}
+		ref, err := c.Ref(t.Context(), model, "main")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	commits := func(known remote.Ref) (all []hub.Commit) {
+		t.Helper()
+		refs, broken, err := c.Refs(t.Context(), model, known)
+		if err != nil || len(broken) > 0 {
+			t.Fatal(err, broken)
+		}
+		for _, ref := range refs {
+			all = append(all, ref.Commit)
+		}
+		return all
+	}
+	known := put(commit("a"))
+	known.Commit = commit("f") // tells what is known from what was read
+	if got := commits(known); !slices.Equal(got, []hub.Commit{commit("f")}) {
+		t.Errorf("a ref that is known: %v", got)
+	}
+	put(commit("b"))
+	if got := commits(known); !slices.Equal(got, []hub.Commit{commit("b")}) {
+		t.Errorf("a ref that was replaced since: %v", got)
+	}
+}
+
 func TestRefsMoveForward(t *testing.T) {
 	old, recent := time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 	for _, test := range []struct {
@@ -291,12 +327,12 @@ type clocked struct {
 
 func (c clocked) Now(context.Context) (time.Time, error) { return c.now.Truncate(time.Second), nil }
 
-func TestRefsOfOneSecondKeepTheirOrder(t *testing.T) {
+func TestRefsOfTheSameSecondsKeepTheirOrder(t *testing.T) {
 	c := newCatalog(t)
 	now := time.Date(2026, 11, 23, 12, 0, 0, 999_000_000, time.UTC)
 	c.Store = clocked{c.Store, now}
 	key := remote.RefKey{Repo: model, Name: "main"}
-	for i, learned := range []time.Time{now.Add(-500 * time.Millisecond), now.Add(-100 * time.Millisecond), now.Add(time.Hour)} {
+	for i, learned := range []time.Time{now.Add(-500 * time.Millisecond), now.Add(-100 * time.Millisecond), now.Add(3 * time.Second), now.Add(time.Hour)} {
 		if _, err := c.PutRef(t.Context(), key, commit(string(rune('a'+i))), learned, nil, true); err != nil {
 			t.Fatal(err)
 		}
@@ -304,7 +340,7 @@ func TestRefsOfOneSecondKeepTheirOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := min(learned.UnixNano(), now.Truncate(time.Second).Add(time.Second).UnixNano()); ref.Resolved.UnixNano() != want {
+		if want := min(learned.UnixNano(), now.Truncate(time.Second).Add(store.ClockExact).UnixNano()); ref.Resolved.UnixNano() != want {
 			t.Errorf("%d: the ref counts as learned at %s", i, ref.Resolved)
 		}
 	}

@@ -102,8 +102,9 @@ type Clocked interface {
 	Now(ctx context.Context) (time.Time, error)
 }
 
-// ClockExact is how exact a [Clocked] store is at least: it tells whole seconds, as the Date header does (RFC 9110, 6.6.1).
-const ClockExact = time.Second
+// ClockExact is how exact a [Clocked] store is at least. It tells whole seconds, as the Date header does (RFC 9110, 6.6.1), and servers look at their clock once a second or, when they are
+// busy, less often.
+const ClockExact = 5 * time.Second
 
 // As finds an optional interface in s or in the stores that it wraps, outermost first.
 func As[T any](s Store) (T, bool) {
