@@ -94,12 +94,12 @@ func EncodeTreeFile(t Tree) ([]byte, error) {
 	return ascii(data), err
 }
 
-// ascii writes JSON as Python's json module does: what is not ASCII as \u escapes, in pairs where it takes two.
+// ascii writes JSON as Python's json module does: what is not ASCII, and DEL, as \u escapes, in pairs where it takes two.
 func ascii(data []byte) []byte {
 	out := make([]byte, 0, len(data))
 	for _, r := range string(data) {
 		switch {
-		case r < utf8.RuneSelf:
+		case r <= '~':
 			out = utf8.AppendRune(out, r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
