@@ -115,15 +115,16 @@ func (o *listOptions) local(ctx context.Context) (err error) {
 			err = closeErr
 		}
 	}()
-	inv, err := cache.Scan(ctx, o.wants)
+	rows := cachedRows{of: cachedRepo}
+	if o.revisions {
+		rows.of = cachedRevisions
+	}
+	inv, err := cache.ScanEach(ctx, o.wants, rows.take)
 	if err != nil {
 		return err
 	}
 	o.sayProblems(inv.Problems)
-	if o.revisions {
-		return o.show(cachedRevisions(inv))
-	}
-	return o.show(cachedRepos(inv))
+	return o.show(rows.sorted())
 }
 
 func (o *listOptions) bucket(ctx context.Context) error {

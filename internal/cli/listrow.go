@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
@@ -25,7 +28,8 @@ type listRow struct {
 	accessed, modified time.Time // zero if unknown
 	refs               []string
 
-	// places are where its bytes are, and how many.
+	// alone are the bytes that no other row shares, and places where the rest is, with how much it is.
+	alone  int64
 	places iter.Seq2[string, int64]
 }
 
@@ -115,11 +119,11 @@ func jsonTime(t time.Time) *time.Time {
 
 // totalSize counts bytes that rows share once.
 func totalSize(rows []listRow) int64 {
-	files := 0
+	var alone int64
 	for _, r := range rows {
-		files += r.files
+		alone = addSize(alone, r.alone)
 	}
-	return distinctSize(files, func(yield func(string, int64) bool) {
+	return addSize(alone, distinctSize(func(yield func(string, int64) bool) {
 		for _, r := range rows {
 			for place, size := range r.places {
 				if !yield(place, size) {
@@ -127,12 +131,12 @@ func totalSize(rows []listRow) int64 {
 				}
 			}
 		}
-	})
+	}))
 }
 
-// distinctSize adds up sizes, those of one place once. about is how many there are.
-func distinctSize(about int, places iter.Seq2[string, int64]) (sum int64) {
-	seen := make(map[string]bool, about)
+// distinctSize adds up sizes, those of one place once.
+func distinctSize(places iter.Seq2[string, int64]) (sum int64) {
+	seen := map[string]bool{}
 	for place, size := range places {
 		if !seen[place] {
 			seen[place] = true
@@ -150,50 +154,76 @@ func addSize(sum, size int64) int64 {
 	return sum + size
 }
 
-func cachedRevisions(inv *hfcache.Inventory) []listRow {
-	rows := []listRow{}
-	for _, repo := range inv.Repos {
-		for _, rev := range repo.Revisions {
-			row := listRow{
-				repo: repo.ID, commit: rev.Commit, revisions: 1, files: len(rev.Files), complete: completeWord(localCompleteness(rev)), refs: []string{},
-				places: revisionPlaces(rev),
-			}
-			for _, ref := range repo.Refs {
-				if ref.Commit == rev.Commit {
-					row.refs = append(row.refs, string(ref.Name))
-				}
-			}
-			row.addFiles(rev.Files)
-			rows = append(rows, row)
+// cachedRows are the rows of a cache, made while it is scanned.
+type cachedRows struct {
+	of func(*hfcache.Repo) []listRow
+
+	mu   sync.Mutex
+	rows []listRow
+}
+
+// take makes the rows of a repository, and leaves nothing of it but what they need: a cache has hundreds of repositories and may have hundreds of thousands of files. It may run
+// several times at once.
+func (c *cachedRows) take(repo *hfcache.Repo) {
+	rows := c.of(repo)
+	repo.Revisions, repo.Blobs = nil, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rows = append(c.rows, rows...)
+}
+
+// sorted are the rows by type, name and commit.
+func (c *cachedRows) sorted() []listRow {
+	slices.SortFunc(c.rows, func(a, b listRow) int {
+		return cmp.Or(a.repo.Compare(b.repo), strings.Compare(string(a.commit), string(b.commit)))
+	})
+	return c.rows
+}
+
+func cachedRevisions(repo *hfcache.Repo) (rows []listRow) {
+	for _, rev := range repo.Revisions {
+		row := listRow{
+			repo: repo.ID, commit: rev.Commit, revisions: 1, files: len(rev.Files), complete: completeWord(localCompleteness(rev)), refs: []string{},
+			places: revisionPlaces(rev.Files),
 		}
+		for _, ref := range repo.Refs {
+			if ref.Commit == rev.Commit {
+				row.refs = append(row.refs, string(ref.Name))
+			}
+		}
+		row.addFiles(rev.Files)
+		rows = append(rows, row)
 	}
 	return rows
 }
 
-func cachedRepos(inv *hfcache.Inventory) []listRow {
-	rows := []listRow{}
-	for _, repo := range inv.Repos {
-		row := listRow{repo: repo.ID, revisions: len(repo.Revisions), refs: []string{}}
-		for _, ref := range repo.Refs {
-			row.refs = append(row.refs, string(ref.Name))
-		}
-		for _, rev := range repo.Revisions {
-			row.files += len(rev.Files)
-			row.addFiles(rev.Files)
-		}
-		row.places = func(yield func(string, int64) bool) {
-			for _, rev := range repo.Revisions {
-				for place, size := range revisionPlaces(rev) {
-					if !yield(place, size) {
-						return
-					}
-				}
+func cachedRepo(repo *hfcache.Repo) []listRow {
+	row := listRow{repo: repo.ID, revisions: len(repo.Revisions), refs: []string{}}
+	for _, ref := range repo.Refs {
+		row.refs = append(row.refs, string(ref.Name))
+	}
+	places, shared := map[string]int64{}, map[string]int64{}
+	own := repo.ID.Folder() + "/"
+	for _, rev := range repo.Revisions {
+		row.files += len(rev.Files)
+		row.addFiles(rev.Files)
+		for place, size := range revisionPlaces(rev.Files) {
+			if strings.HasPrefix(place, own) {
+				places[place] = size
+			} else {
+				shared[place] = size // in the shared blob store, where others may have it, too
 			}
 		}
-		row.size = distinctSize(row.files, row.places)
-		rows = append(rows, row)
 	}
-	return rows
+	row.places = maps.All(shared)
+	for _, size := range places {
+		row.alone = addSize(row.alone, size)
+	}
+	row.size = row.alone
+	for _, size := range shared {
+		row.size = addSize(row.size, size)
+	}
+	return []listRow{row}
 }
 
 // addFiles adds the sizes of files, and takes the newest of their times.
@@ -210,10 +240,10 @@ func (r *listRow) addFiles(files []hfcache.File) {
 	}
 }
 
-func revisionPlaces(rev *hfcache.Revision) iter.Seq2[string, int64] {
+func revisionPlaces(files []hfcache.File) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		for i := range rev.Files {
-			if !yield(rev.Files[i].Bytes, rev.Files[i].Size) {
+		for i := range files {
+			if !yield(files[i].Bytes, files[i].Size) {
 				return
 			}
 		}
@@ -282,7 +312,7 @@ func pushedRepos(contents *remote.Contents) []listRow {
 				}
 			}
 		}
-		row.size = distinctSize(row.files, row.places)
+		row.size = distinctSize(row.places)
 		rows, all = append(rows, row), all[n:]
 	}
 	return rows

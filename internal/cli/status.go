@@ -103,7 +103,11 @@ func (o *statusOptions) run(ctx context.Context) (err error) {
 			err = closeErr
 		}
 	}()
-	inv, err := cache.Scan(ctx, nil)
+	inv, err := cache.ScanEach(ctx, nil, func(repo *hfcache.Repo) {
+		for _, rev := range repo.Revisions {
+			rev.Tree = nil // it takes more memory than the files, and has done its work
+		}
+	})
 	if err != nil {
 		return err
 	}

@@ -28,12 +28,12 @@ const (
 // Scan reads the cache. Only repositories that want says yes to are looked into; nil means all. It fails only if the cache folder itself
 // cannot be read or ctx is done; whatever else is wrong becomes a [Problem].
 func (c *Cache) Scan(ctx context.Context, want func(hub.Repo) bool) (*Inventory, error) {
-	return c.scan(ctx, want, func(*Repo) {})
+	return c.ScanEach(ctx, want, func(*Repo) {})
 }
 
 // ScanFiles is [Cache.Scan] for those who look at files and refs alone. It leaves out [Repo.Blobs], [Revision.Tree] and [File.Bytes], which take more memory than all the rest.
 func (c *Cache) ScanFiles(ctx context.Context, want func(hub.Repo) bool) (*Inventory, error) {
-	return c.scan(ctx, want, (*Repo).dropAllButFiles)
+	return c.ScanEach(ctx, want, (*Repo).dropAllButFiles)
 }
 
 // DropAllButFiles makes of an inventory what [Cache.ScanFiles] would have given, to free the memory.
@@ -53,9 +53,10 @@ func (r *Repo) dropAllButFiles() {
 	}
 }
 
-// scan reads the cache. drop takes from a repository what the caller has no use for, as soon as it has been read.
-func (c *Cache) scan(ctx context.Context, want func(hub.Repo) bool, drop func(*Repo)) (*Inventory, error) {
-	s := &scan{cache: c, names: newNames(), shared: c.hasSharedStore(), drop: drop, inodes: map[string]Inode{}}
+// ScanEach is [Cache.Scan] for those who do not need all of the cache at once. It hands each repository over as soon as that has been read, from several goroutines; what is taken
+// from it there is not in the inventory and takes no more memory.
+func (c *Cache) ScanEach(ctx context.Context, want func(hub.Repo) bool, each func(*Repo)) (*Inventory, error) {
+	s := &scan{cache: c, names: newNames(), shared: c.hasSharedStore(), each: each, inodes: map[string]Inode{}}
 	entries, err := readDir(c.root)
 	if err != nil {
 		return nil, fmt.Errorf("cache folder %s: %w", c.dir, err)
@@ -102,7 +103,7 @@ type scan struct {
 	cache  *Cache
 	names  *names
 	shared bool
-	drop   func(*Repo)
+	each   func(*Repo)
 
 	mu       sync.Mutex // guards what follows
 	repos    []*Repo
@@ -199,7 +200,7 @@ func (s *scan) repo(ctx context.Context, id hub.Repo) {
 	r.refs("")
 	r.trees = <-ahead
 	r.revisions(ctx)
-	s.drop(r.repo)
+	s.each(r.repo)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.repos = append(s.repos, r.repo)
