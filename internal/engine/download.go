@@ -7,10 +7,7 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/failpoint"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -65,42 +62,80 @@ func isMismatch(err error) bool {
 
 // copyRange fetches want bytes of a blob and hands them to write piece by piece, with their offsets in the blob.
 func (r *pullRun) copyRange(ctx context.Context, f manifest.File, rng store.Range, want int64, write func(p []byte, at int64) error) (err error) {
-	if err := r.shared().acquire(ctx); err != nil {
-		return err
-	}
-	defer r.shared().release()
-	body, size, err := r.open(ctx, f, rng)
+	body, err := r.openRange(ctx, f, rng, want)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closeErr := body.Close(); err == nil && closeErr != nil {
-			err = fmt.Errorf("%s: %w", r.place(f), closeErr)
-		}
-	}()
-	if size != f.Size {
-		return r.damaged(f, &hub.MismatchError{ID: f.Blob, WantSize: f.Size, GotSize: size})
-	}
+	defer func() { err = body.close(err) }()
 	buf := r.shared().buffer()
 	defer r.shared().giveBack(buf)
-	for done := int64(0); done < want; {
-		n, err := body.Read((*buf)[:min(int64(len(*buf)), want-done)])
-		if n > 0 {
-			if err := write((*buf)[:n], rng.Offset+done); err != nil {
-				return err
-			}
-			done += int64(n)
-			r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: int64(n)})
+	for body.left > 0 {
+		n, err := body.read(*buf)
+		if err != nil {
+			return err
 		}
-		if err != nil && done < want {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: -done})
-			return &store.Error{Op: "get", Key: r.place(f), Kind: store.ErrUnavailable, Err: err}
+		if err := write((*buf)[:n], body.at-int64(n)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// rangeBody is a range of a blob on its way. It holds one of the requests that may be under way at once, until it is closed.
+type rangeBody struct {
+	run  *pullRun
+	file manifest.File
+	body io.ReadCloser
+	at   int64 // where in the blob the next byte belongs
+	got  int64 // bytes so far
+	left int64 // bytes to come
+}
+
+func (r *pullRun) openRange(ctx context.Context, f manifest.File, rng store.Range, want int64) (*rangeBody, error) {
+	if err := r.shared().acquire(ctx); err != nil {
+		return nil, err
+	}
+	body, size, err := r.open(ctx, f, rng)
+	if err != nil {
+		r.shared().release()
+		return nil, err
+	}
+	b := &rangeBody{run: r, file: f, body: body, at: rng.Offset, left: want}
+	if size != f.Size {
+		return nil, b.close(r.damaged(f, &hub.MismatchError{ID: f.Blob, WantSize: f.Size, GotSize: size}))
+	}
+	return b, nil
+}
+
+// read is for as long as something is left. It returns some bytes, or an error.
+func (b *rangeBody) read(p []byte) (int, error) {
+	for {
+		n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
+		if n > 0 {
+			b.at, b.got, b.left = b.at+int64(n), b.got+int64(n), b.left-int64(n)
+			b.run.emit(event.Event{Kind: event.ItemProgress, Item: string(b.file.Blob), Bytes: int64(n)})
+		}
+		if err != nil && b.left > 0 {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			b.run.emit(event.Event{Kind: event.ItemProgress, Item: string(b.file.Blob), Bytes: -b.got})
+			return n, &store.Error{Op: "get", Key: b.run.place(b.file), Kind: store.ErrUnavailable, Err: err}
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// close ends the request. It returns err, or if that is nil what went wrong now.
+func (b *rangeBody) close(err error) error {
+	closeErr := b.body.Close()
+	b.run.shared().release()
+	if err == nil && closeErr != nil {
+		return fmt.Errorf("%s: %w", b.run.place(b.file), closeErr)
+	}
+	return err
 }
 
 // downloadLarge fetches a blob in ranges at once and resumably, under the lock that other clients take for the same download.
@@ -175,108 +210,4 @@ func (r *pullRun) stageLarge(ctx context.Context, f manifest.File) (*hfcache.Sta
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// tryLarge fetches the parts that the staged file lacks and hashes all of it, in order, while they arrive.
-func (r *pullRun) tryLarge(ctx context.Context, f manifest.File, staged *hfcache.Staged) error {
-	parts := int((f.Size + downloadPart - 1) / downloadPart)
-	arrived := make(chan int, parts)
-	missing := make([]int, 0, parts)
-	var resumed int64
-	for i := range parts {
-		if staged.Done(i) {
-			arrived <- i
-			resumed += partLength(f.Size, i)
-		} else {
-			missing = append(missing, i)
-		}
-	}
-	if resumed > 0 {
-		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: resumed})
-		r.count(func(res *Result) { res.Resumed += resumed })
-	}
-	hashed := make(chan int, parts)
-	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return r.verifyLarge(ctx, f, staged, arrived, hashed) })
-	work.Go(func() error { return r.fetchParts(ctx, f, staged, missing, arrived, hashed) })
-	return work.Wait()
-}
-
-// fetchParts fetches the missing parts, a few at once. It gets no more than a few parts ahead of the hash: the hash is what takes longest where the network is fast, and whatever
-// the downloads take from it they only have to wait for later.
-func (r *pullRun) fetchParts(ctx context.Context, f manifest.File, staged *hfcache.Staged, missing []int, arrived chan<- int, hashed <-chan int) error {
-	const ahead = 4
-	window := r.ranges() + ahead
-	ranges, ctx := errgroup.WithContext(ctx)
-	ranges.SetLimit(r.ranges())
-	front := 0 // parts that are hashed
-	for _, i := range missing {
-		for i >= front+window && ctx.Err() == nil {
-			select {
-			case <-hashed:
-				front++
-			case <-ctx.Done():
-			}
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		ranges.Go(func() error {
-			if err := r.part(ctx, f, staged, i); err != nil {
-				return err
-			}
-			arrived <- i // never blocks: it has room for every part
-			return nil
-		})
-	}
-	return ranges.Wait()
-}
-
-func partLength(size int64, i int) int64 { return min(downloadPart, size-int64(i)*downloadPart) }
-
-func (r *pullRun) part(ctx context.Context, f manifest.File, staged *hfcache.Staged, i int) error {
-	length := partLength(f.Size, i)
-	rng := store.Range{Offset: int64(i) * downloadPart, Length: length}
-	failpoint.Hit("part asked for")
-	if err := r.copyRange(ctx, f, rng, length, func(p []byte, at int64) error {
-		_, err := staged.WriteAt(p, at)
-		return err
-	}); err != nil {
-		return err
-	}
-	return staged.MarkDone(i)
-}
-
-// verifyLarge reads the parts back in order as soon as they are there: they are still in memory, so this costs a copy and no disk. It says which it has hashed; both channels have
-// room for every part.
-func (r *pullRun) verifyLarge(ctx context.Context, f manifest.File, staged *hfcache.Staged, arrived <-chan int, hashed chan<- int) error {
-	buf := r.shared().buffer()
-	defer r.shared().giveBack(buf)
-	v := hub.NewVerifier(f.Blob, f.Size)
-	here := make([]bool, cap(hashed))
-	for next := 0; next < len(here); {
-		if !here[next] {
-			select {
-			case i := <-arrived:
-				here[i] = true
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			continue
-		}
-		section := io.NewSectionReader(staged, int64(next)*downloadPart, partLength(f.Size, next))
-		if _, err := io.CopyBuffer(v, section, *buf); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		hashed <- next
-		next++
-	}
-	err := v.Verify()
-	if err != nil {
-		r.emit(event.Event{Kind: event.ItemProgress, Item: string(f.Blob), Bytes: -f.Size})
-	}
-	return err
 }

@@ -48,10 +48,12 @@ type Options struct {
 const (
 	// largeBlob is from when on a blob is moved in parts, resumably.
 	largeBlob = plan.LargeBlob
-	// downloadPart is one ranged request: long enough that a round trip is small beside it, short enough that a kill wastes little.
+	// downloadPart is what of a blob is noted at a time as having arrived, and one ranged request but for those of the front.
 	downloadPart = plan.DownloadPart
 	// bufferSize is one buffer of the pool, and up to which size a file is uploaded from memory.
 	bufferSize = 256 << 10
+	// pieceSize is what of a large blob is read, hashed and written at a time: so much that the three take turns rarely, so little that it is in the processor's cache from the one to the other.
+	pieceSize = 1 << 20
 )
 
 // mostRequests is how many are under way at once: as many as a store has connections for. Where a round trip takes long, small blobs take as much time as there are rounds of them.

@@ -8,6 +8,7 @@ import (
 // pool bounds what is under way: requests by a limit that adapts to the store, memory by buffers that are lent out.
 type pool struct {
 	buffers sync.Pool
+	pieces  sync.Pool // of large blobs
 
 	mu      sync.Mutex
 	max     int
@@ -23,8 +24,17 @@ func newPool(maxRequests int) *pool {
 		b := make([]byte, bufferSize)
 		return &b
 	}
+	p.pieces.New = func() any {
+		b := make([]byte, pieceSize)
+		return &b
+	}
 	return p
 }
+
+// piece lends pieceSize bytes; giveBackPiece returns them.
+func (p *pool) piece() *[]byte { return p.pieces.Get().(*[]byte) } //nolint:forcetypeassert // New makes nothing else
+
+func (p *pool) giveBackPiece(b *[]byte) { p.pieces.Put(b) }
 
 // buffer lends bufferSize bytes; giveBack returns them.
 func (p *pool) buffer() *[]byte { return p.buffers.Get().(*[]byte) } //nolint:forcetypeassert // New makes nothing else

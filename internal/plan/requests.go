@@ -12,7 +12,8 @@ import (
 const (
 	// LargeBlob is from when on a blob is moved in parts, resumably.
 	LargeBlob = 16 << 20
-	// DownloadPart is one ranged request of a large blob: long enough that a round trip is small beside it, short enough that a kill wastes little.
+	// DownloadPart is what of a large blob is noted at a time as having arrived, and mostly one ranged request: long enough that a round trip is small beside it, short enough that a
+	// kill wastes little.
 	DownloadPart = 8 << 20
 	// fewBlobs is up to how many blobs are looked up one by one, as [remote.Catalog.Presence] does it.
 	fewBlobs = 4
@@ -125,7 +126,8 @@ func (p *Push) proof(rev PushRevision) Requests {
 	return Requests{List: 1} // more in a large bucket, which nobody knows without asking
 }
 
-// Requests is what carrying the plan out takes, if nothing fails. What an earlier pull left unfinished, and blobs that other repositories of the cache hold, make it less.
+// Requests is what carrying the plan out takes, if nothing fails. What an earlier pull left unfinished, and blobs that other repositories of the cache hold, make it
+// less, and so does a network that is faster than the hash.
 func (p *Pull) Requests() Requests {
 	var r Requests
 	for _, f := range p.Blobs {
