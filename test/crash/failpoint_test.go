@@ -267,7 +267,7 @@ func TestFailpoints(t *testing.T) {
 				}
 				row := proof.Row{
 					Class: proof.Crashes, Tried: "kill of " + s.name + " at a named point, bucket: " + kind,
-					Figures: fmt.Sprintf("%d different points", len(names(all))),
+					Figures: fmt.Sprintf("points by name: %d", len(names(all))),
 				}
 				defer recordEnd(t, &row)
 				for _, place := range choose(all, kind) {
