@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +41,8 @@ not work (✗) and what was skipped because of that (-), with what to do about i
 runs with a broken configuration file, and takes no longer than some 15 seconds.
 
 To find out whether the bucket can be written to, it writes one small object below _hf_cache_sync_doctor/ and
-deletes it again. A key that may only read is enough for pulling; with --write it is a failure.
+deletes it again. A key that may only read is enough for pulling; with --write it is a failure. The Hub is
+asked only if pulls fall back to it (cache.fallback).
 
 EXIT STATUS
   0 nothing failed; 1 a check failed; see docs/exit-codes.md.`,
@@ -57,9 +59,14 @@ EXIT STATUS
 
 func (o *doctorOptions) run(ctx context.Context) error {
 	facts := doctor.Facts{Settings: o.settings(), Cache: o.cacheFacts(ctx), Now: o.Now(), Write: o.write}
+	var asked sync.WaitGroup
 	if facts.Settings.RemoteErr == nil {
-		facts.Bucket = o.bucketFacts(ctx, facts.Settings.Remote)
+		asked.Go(func() { facts.Bucket = o.bucketFacts(ctx, facts.Settings.Remote) })
 	}
+	if o.usesHub() {
+		asked.Go(func() { facts.Hub = o.hubFacts(ctx) })
+	}
+	asked.Wait()
 	if err := ctx.Err(); err != nil {
 		return err // what was found has to do with being stopped
 	}
@@ -122,6 +129,32 @@ func (o *doctorOptions) bucketFacts(ctx context.Context, where config.Remote) *d
 	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
 	defer cancel()
 	return exam.Examine(ctx)
+}
+
+// usesHub says whether a pull without flags takes from the Hub what the bucket lacks.
+func (o *doctorOptions) usesHub() bool {
+	flag, _ := config.Flag(o.Env, "fallback")
+	choice, err := o.fallbackChoice(flag)
+	return err == nil && choice == fallbackHub
+}
+
+func (o *doctorOptions) hubFacts(ctx context.Context) *doctor.Hub {
+	settings, err := config.ResolveHub(o.Env, o.Home, os.ReadFile)
+	if err != nil {
+		return &doctor.Hub{Err: err}
+	}
+	facts := &doctor.Hub{Endpoint: settings.Endpoint, Origin: settings.EndpointOrigin, TokenOrigin: settings.TokenOrigin}
+	u, err := o.openHub(nil)
+	if err == nil {
+		u.client.Tries = doctorTries
+		ctx, cancel := context.WithTimeout(ctx, doctorPatience)
+		defer cancel()
+		facts.Account, err = u.client.Account(ctx)
+	}
+	if err != nil {
+		facts.Err, facts.Hint = err, explain(err).hint
+	}
+	return facts
 }
 
 // doctorCheck is a row of doctor --json.

@@ -74,6 +74,7 @@ type Facts struct {
 	Settings Settings
 	Cache    Cache
 	Bucket   *Bucket   // nil if nothing says where it is
+	Hub      *Hub      // nil if nothing is pulled from it
 	Now      time.Time // for ages
 	// Write says that the bucket is meant to be written to: being allowed to read only is then a failure.
 	Write bool
@@ -83,7 +84,11 @@ type Facts struct {
 func Judge(f Facts) Report {
 	report := f.Settings.rows(f.Bucket)
 	report = append(report, f.Cache.rows(f.Now)...)
-	return append(report, bucketRows(f)...)
+	report = append(report, bucketRows(f)...)
+	if f.Hub != nil {
+		report = append(report, f.Hub.row())
+	}
+	return report
 }
 
 // skipped is a row for a check that was not made.

@@ -107,6 +107,34 @@ func TestFolderHasNoRowsOfServices(t *testing.T) {
 	}
 }
 
+func TestHub(t *testing.T) {
+	for _, test := range []struct {
+		hub    doctor.Hub
+		status doctor.Status
+		detail string
+	}{
+		{doctor.Hub{Account: "someone", TokenOrigin: "HF_TOKEN"}, doctor.OK, "https://hub.example (from HF_ENDPOINT), as someone with the token from HF_TOKEN"},
+		{doctor.Hub{TokenOrigin: "HF_TOKEN"}, doctor.OK, "https://hub.example (from HF_ENDPOINT), with the token from HF_TOKEN"},
+		{doctor.Hub{}, doctor.OK, "https://hub.example (from HF_ENDPOINT), without a token"},
+		{doctor.Hub{Err: errors.New("it is on fire"), Hint: "water"}, doctor.Warn, "https://hub.example (from HF_ENDPOINT): it is on fire"},
+		{doctor.Hub{Err: fmt.Errorf("get: %w", context.DeadlineExceeded)}, doctor.Warn, "https://hub.example (from HF_ENDPOINT): no answer in time"},
+	} {
+		f := good()
+		f.Hub = &test.hub
+		f.Hub.Endpoint, f.Hub.Origin = "https://hub.example", "HF_ENDPOINT"
+		report := doctor.Judge(f)
+		want := doctor.Row{Name: "Hub", Status: test.status, Detail: test.detail, Hint: test.hub.Hint}
+		if diff := cmp.Diff(want, report[len(report)-1]); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	f := good()
+	f.Hub = &doctor.Hub{Err: errors.New("HF_ENDPOINT: it is no address of a Hub")}
+	if got := lines(doctor.Judge(f)); got[len(got)-1] != "! Hub: HF_ENDPOINT: it is no address of a Hub" {
+		t.Errorf("an endpoint that is none: %s", got[len(got)-1])
+	}
+}
+
 func failure(kind error, code, text string) error {
 	return &store.Error{Op: "list", Kind: kind, Code: code, Err: errors.New(text)}
 }
