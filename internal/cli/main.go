@@ -29,6 +29,8 @@ type Process struct {
 	Interactive bool
 	// Signals delivers interrupts; nil means none can come.
 	Signals <-chan os.Signal
+	// Exit ends the process at once, with a second interrupt's exit code.
+	Exit func(code int)
 	// Hangups asks to be told of hangup signals, which otherwise end the process; nil means that none can come. A program that runs for long takes them for the wish that it
 	// read its configuration again.
 	Hangups func() <-chan os.Signal
@@ -60,7 +62,7 @@ func System() Process {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	return Process{
 		Args: os.Args[1:], Env: os.LookupEnv, Home: home,
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Signals: signals, Hangups: hangups,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now, Signals: signals, Exit: os.Exit, Hangups: hangups,
 		Interactive: ui.IsTerminal(os.Stdin) && ui.IsTerminal(os.Stderr),
 	}
 }
@@ -83,18 +85,9 @@ func Main(p Process) int {
 	defer cancel(nil)
 	a := &app{Process: p}
 	if p.Signals != nil {
-		go func() {
-			select {
-			case s := <-p.Signals:
-				if show := a.echo.Load(); show != nil {
-					_ = (*show)() // a second signal would leave a terminal that shows nothing
-				}
-				signal.Reset() // a second one ends the process at once: everything on disk can be resumed at any instant
-				a.stopping(s)  // first: the end may come sooner than the word
-				cancel(&interruptError{s})
-			case <-ctx.Done():
-			}
-		}()
+		ended := make(chan struct{})
+		defer close(ended)
+		go a.heed(cancel, ended)
 	}
 	err := a.root().ExecuteContext(ctx)
 	if interrupt, ok := errors.AsType[*interruptError](context.Cause(ctx)); ok && err != nil {
@@ -104,6 +97,28 @@ func Main(p Process) int {
 		return exitDone
 	}
 	return a.end(explain(err))
+}
+
+// heed stops the command at the first signal, and the process at the second: everything on disk can be resumed at any instant. It keeps listening by itself, because to give the
+// second one back to the system would lose one that comes meanwhile.
+func (a *app) heed(cancel context.CancelCauseFunc, ended <-chan struct{}) {
+	select {
+	case s := <-a.Signals:
+		if show := a.echo.Load(); show != nil {
+			_ = (*show)() // a second signal would leave a terminal that shows nothing
+		}
+		go func() { // Who reads standard error may have stopped.
+			a.stopping(s) // first: the end may come sooner than the word
+			cancel(&interruptError{s})
+		}()
+	case <-ended:
+		return
+	}
+	select {
+	case s := <-a.Signals:
+		a.Exit(explain(&interruptError{s}).code)
+	case <-ended:
+	}
 }
 
 // stopping answers the first signal at once: to end what is under way may take a moment.
