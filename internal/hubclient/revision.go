@@ -20,7 +20,7 @@ const (
 	maxBody    = 64 << 20
 	maxPages   = 20_000
 	maxFiles   = 1_000_000
-	maxAddress = 16 << 10 // of a page
+	maxAddress = 4 << 10 // of a page
 )
 
 // Info is what the Hub says of a repository at a revision.
