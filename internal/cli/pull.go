@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (o *pullOptions) check(arg string) error {
 	}
 	o.repo = repo
 	files, err := parseFilter(o.include, o.exclude)
-	o.policy = plan.PullPolicy{Files: files, ForceRefs: o.forceRefs, Refresh: o.hub.refresh}
+	o.policy = plan.PullPolicy{Files: files, ForceRefs: o.forceRefs, Refresh: o.hub.refresh, RequireComplete: o.requireComplete}
 	return errors.Join(err, o.hub.check(o.app))
 }
 
@@ -178,17 +179,71 @@ type pullReport struct {
 	LinkedFiles     int          `json:"linked_files"`
 	Refs            []string     `json:"refs"`
 	KeptRefs        []string     `json:"kept_refs"`
+	RefsKept        []keptRef    `json:"refs_kept"`
 	Requests        jsonRequests `json:"requests"`
 	ElapsedSeconds  float64      `json:"elapsed_seconds"`
-	Offline         string       `json:"offline"` // "ready", "partial" or "unknown"
+	Offline         string       `json:"offline"`        // "ready", "partial" or "unknown"
+	OfflineCommit   string       `json:"offline_commit"` // of which Offline speaks: that the local ref names, if the revision is one
 	Failed          []jsonItem   `json:"failed"`
 
-	planned   plan.Requests
-	elapsed   time.Duration
-	key       manifest.Key
-	present   int
-	failures  []engine.Failure
-	completed manifest.Completeness
+	planned  plan.Requests
+	elapsed  time.Duration
+	key      manifest.Key
+	failures []engine.Failure
+	kept     []plan.KeptLocal
+	pulled   offlineState // of the revision that was pulled
+	offline  offlineState // of the commit by which clients will load it
+}
+
+// offlineState is what clients find offline.
+type offlineState struct {
+	state           manifest.Completeness
+	present, listed int // files of the listing; both 0 without one
+	ref             hub.Ref
+	commit          hub.Commit // that ref stays at; empty if it names the revision that was pulled, or if none was asked for
+}
+
+// text is the verdict for people.
+func (s offlineState) text() string {
+	text := "unknown (no file listing)"
+	switch s.state {
+	case manifest.Complete:
+		text = "ready"
+	case manifest.Partial:
+		text = fmt.Sprintf("partial (%d of %s)", s.present, ui.Plural(s.listed, "file"))
+	case manifest.Unknown:
+	}
+	if s.commit != "" {
+		text += fmt.Sprintf(", as %s stays at %s", s.ref, s.commit.Short())
+	}
+	return text
+}
+
+// pulledState looks at the revision that was pulled.
+func pulledState(p *plan.Pull, failed int) offlineState {
+	s := offlineState{state: p.Completeness(), present: p.PresentListed(), listed: len(p.Manifest.Tree())}
+	if s.state == manifest.Complete && failed > 0 {
+		s.state, s.present = manifest.Partial, s.present-failed
+	}
+	return s
+}
+
+// offlineStateOf looks at the commit by which clients will load the repository: the one that was pulled, unless the local ref that was asked for stays at another.
+func offlineStateOf(p *plan.Pull, pulled offlineState) offlineState {
+	s := pulled
+	for _, kept := range p.KeptRefs {
+		if kept.Name != p.Asked || kept.Commit == "" {
+			continue
+		}
+		s = offlineState{ref: kept.Name, commit: kept.Commit}
+		if kept.Local != nil && kept.Local.Tree != nil {
+			s.listed, s.present = len(kept.Local.Tree), kept.Local.PresentListed()
+			if s.state = manifest.Partial; s.present == s.listed {
+				s.state = manifest.Complete
+			}
+		}
+	}
+	return s
 }
 
 func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport {
@@ -198,13 +253,11 @@ func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport
 		DownloadedBlobs: result.Blobs, DownloadedBytes: result.Bytes, ResumedBytes: result.Resumed, ReusedBlobs: result.Reused,
 		HubBlobs: result.UpstreamBlobs, HubBytes: result.UpstreamBytes,
 		LinkedFiles: result.Linked, Refs: []string{}, KeptRefs: []string{}, Failed: failureItems(result.Failures, false),
-		key: p.Manifest.Key(), failures: result.Failures, completed: p.Completeness(),
+		key: p.Manifest.Key(), failures: result.Failures,
 	}
-	r.present = len(p.Files)
 	if tree := p.Manifest.Tree(); tree != nil {
 		listed := len(tree)
 		r.ListedFiles = &listed
-		r.present = p.PresentListed()
 	}
 	for _, ref := range p.Refs {
 		r.Refs = append(r.Refs, string(ref.Name))
@@ -212,20 +265,54 @@ func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport
 	for _, ref := range p.KeptRefs {
 		r.KeptRefs = append(r.KeptRefs, string(ref.Name))
 	}
-	if r.completed == manifest.Complete && len(r.failures) > 0 {
-		r.completed = manifest.Partial
-		r.present -= len(r.failures)
-	}
+	r.pulled = pulledState(p, len(r.failures))
+	r.kept, r.offline = p.KeptRefs, offlineStateOf(p, r.pulled)
+	r.RefsKept, r.OfflineCommit = keptLocals(p), cmp.Or(string(r.offline.commit), r.Commit)
 	r.Offline = map[manifest.Completeness]string{
 		manifest.Complete: "ready", manifest.Partial: "partial", manifest.Unknown: "unknown",
-	}[r.completed]
+	}[r.offline.state]
 	return r
+}
+
+func keptLocals(p *plan.Pull) []keptRef {
+	items := []keptRef{}
+	for _, k := range p.KeptRefs {
+		item := keptRef{Repo: p.Manifest.Repo.String(), Ref: string(k.Name), Commit: string(k.Commit), Wanted: string(p.Manifest.Commit)}
+		switch k.Why {
+		case plan.KeptLater:
+			item.Reason = "later"
+		case plan.KeptWorse:
+			item.Reason, item.Missing = "missing_files", string(k.Loss.Path)
+		case plan.KeptIncomplete:
+			item.Reason = "incomplete"
+		case plan.KeptEmpty:
+			item.Reason = "empty"
+		}
+		items = append(items, item)
+	}
+	return items
+}
+
+// sayKeptLocal says why a local ref stays, and what moves it.
+func (o *pullOptions) sayKeptLocal(r *pullReport, k plan.KeptLocal) {
+	commit := r.key.Commit.Short()
+	switch k.Why {
+	case plan.KeptLater:
+		o.note("note: the local ref %s was learned later than the bucket's and stays; --force-refs moves it", k.Name)
+	case plan.KeptWorse:
+		o.note("note: the local ref %s stays at %s, because %s lacks %s; --fallback hf-hub downloads what is missing, --force-refs moves the ref without it",
+			k.Name, k.Commit.Short(), commit, k.Loss)
+	case plan.KeptIncomplete:
+		o.note("note: the ref %s was not written, because %s is not known to be complete", k.Name, commit)
+	case plan.KeptEmpty:
+		o.note("note: the ref %s was not written, because no file of %s was pulled", k.Name, commit)
+	}
 }
 
 // say prints the report for people.
 func (o *pullOptions) say(r *pullReport) error {
-	for _, name := range r.KeptRefs {
-		o.note("note: the local ref %s was learned later than the bucket's and stays; --force-refs moves it", name)
+	for _, kept := range r.kept {
+		o.sayKeptLocal(r, kept)
 	}
 	o.sayFailures(r.failures)
 	t := tally{failures: r.failures, filtered: r.FilteredFiles, kept: len(r.KeptRefs)}
@@ -252,18 +339,7 @@ func (o *pullOptions) say(r *pullReport) error {
 	if err := o.print("pulled %s: %s, %s%s", r.key, ui.Plural(r.Files, "file"), detail, t); err != nil {
 		return err
 	}
-	return o.print("offline: %s", r.offlineText())
-}
-
-func (r *pullReport) offlineText() string {
-	switch r.completed {
-	case manifest.Complete:
-		return "ready"
-	case manifest.Partial:
-		return fmt.Sprintf("partial (%d of %s)", r.present, ui.Plural(*r.ListedFiles, "file"))
-	default:
-		return "unknown (no file listing)"
-	}
+	return o.print("offline: %s", r.offline.text())
 }
 
 // verdict is the error, if any, that a report means for the exit code.
@@ -274,9 +350,9 @@ func (r *pullReport) verdict(requireComplete bool) error {
 			"push it again from a machine whose copy is good, or look at what is named above",
 		}
 	}
-	if requireComplete && r.completed != manifest.Complete && !r.DryRun {
+	if requireComplete && r.pulled.state != manifest.Complete && !r.DryRun {
 		return &someFailedError{
-			exitSome, fmt.Sprintf("pull %s: the snapshot is %s", r.key, r.offlineText()),
+			exitSome, fmt.Sprintf("pull %s: the snapshot is %s", r.key, r.pulled.text()),
 			"download the rest with the Hub's client and push it",
 		}
 	}

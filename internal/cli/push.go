@@ -10,6 +10,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
@@ -218,11 +219,14 @@ func (o *pushOptions) narrow(inv *hfcache.Inventory) error {
 // report prints what was done, or would be, and decides the exit code.
 func (o *pushOptions) report(run *pushRun) error {
 	failures := append(slices.Clip(run.result.Failures), o.gated...)
+	failures = append(failures, keptFailures(run.kept())...)
 	for _, r := range run.plan.Refused {
 		failures = append(failures, refusalFailure(r))
 	}
 	lost := o.sayProblems(run.inventory.Problems)
 	o.sayFailures(failures)
+	o.sayPartial(run)
+	o.sayKept(run)
 	if o.json {
 		if err := o.printJSON(o.summary(run, failures)); err != nil {
 			return err
@@ -237,6 +241,16 @@ func (o *pushOptions) report(run *pushRun) error {
 		return &someFailedError{exitSome, ui.Plural(lost, "thing") + " in the cache could not be pushed, as said above", ""}
 	}
 	return nil
+}
+
+// keptFailures are the refs of the bucket that stay, which does no harm.
+func keptFailures(kept []plan.KeptRef) []engine.Failure {
+	failures := make([]engine.Failure, len(kept))
+	for i, k := range kept {
+		key := manifest.Key{Repo: k.Key.Repo, Commit: k.Commit}
+		failures[i] = engine.Failure{Key: key, Ref: k.Key.Name, Err: refusalError(k.Why()), Harmless: true}
+	}
+	return failures
 }
 
 func refusalFailure(r plan.Refusal) engine.Failure {

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
@@ -18,6 +20,58 @@ type pushRun struct {
 	planned   plan.Requests // from the first look to the last ref
 	made      plan.Requests
 	elapsed   time.Duration
+}
+
+// kept are the refs of the bucket that stay.
+func (r *pushRun) kept() []plan.KeptRef { return slices.Concat(r.plan.Kept, r.result.Kept) }
+
+// sayPartial names the revisions that are in the bucket only in part after this run.
+func (o *pushOptions) sayPartial(run *pushRun) {
+	for _, rev := range run.plan.PerRevision() {
+		switch unfinished := run.unfinished(rev.Key); {
+		case rev.Present < rev.Listed && unfinished:
+			o.note("note: %s is partial: %d of %s; an unfinished download of it is in the cache", rev.Key, rev.Present, ui.Plural(rev.Listed, "file"))
+		case rev.Present < rev.Listed:
+			o.note("note: %s is partial: %d of %s", rev.Key, rev.Present, ui.Plural(rev.Listed, "file"))
+		case unfinished:
+			o.note("note: %s may be partial: an unfinished download is in the cache", rev.Key)
+		}
+	}
+}
+
+// unfinished says whether a revision may need one of the unfinished downloads in the cache.
+func (r *pushRun) unfinished(key manifest.Key) bool {
+	repo := r.inventory.Repo(key.Repo)
+	return repo != nil && slices.Contains(plan.Interrupted(repo), key.Commit)
+}
+
+// sayKept says what moves refs that stay because files would be missing.
+func (o *pushOptions) sayKept(run *pushRun) {
+	if slices.ContainsFunc(run.kept(), func(k plan.KeptRef) bool { return k.Loss != nil }) {
+		o.note("to move the ref: push --complete downloads the missing files from the Hub first; push --force-refs moves it without them")
+	}
+}
+
+// keptRef is an element of refs_kept in --json.
+type keptRef struct {
+	Repo    string `json:"repo"`
+	Ref     string `json:"ref"`
+	Commit  string `json:"commit"`  // that the ref stays at; empty if there is none
+	Wanted  string `json:"wanted"`  // that it does not move to
+	Reason  string `json:"reason"`  // "later", "missing_files", "incomplete" or "empty"
+	Missing string `json:"missing"` // for missing_files, one of the files
+}
+
+func keptRefs(kept []plan.KeptRef) []keptRef {
+	items := []keptRef{}
+	for _, k := range kept {
+		item := keptRef{Repo: k.Key.Repo.String(), Ref: string(k.Key.Name), Commit: string(k.Kept), Wanted: string(k.Commit), Reason: "later"}
+		if k.Loss != nil {
+			item.Reason, item.Missing = "missing_files", string(k.Loss.Path)
+		}
+		items = append(items, item)
+	}
+	return items
 }
 
 // standingFilter is what the configuration file says about which repositories a bare push takes.
@@ -106,6 +160,7 @@ type pushSummary struct {
 	Requests         jsonRequests      `json:"requests"`
 	ElapsedSeconds   float64           `json:"elapsed_seconds"`
 	Excluded         []string          `json:"excluded"`
+	RefsKept         []keptRef         `json:"refs_kept"`
 	Skipped          []jsonItem        `json:"skipped"`
 	Failed           []jsonItem        `json:"failed"`
 	LeftOut          []jsonItem        `json:"left_out"`
@@ -119,6 +174,9 @@ type plannedRevision struct {
 	Files        int    `json:"files"`
 	PlannedBlobs int    `json:"planned_blobs"`
 	PlannedBytes int64  `json:"planned_bytes"`
+	ListedFiles  *int   `json:"listed_files"`  // of the whole commit; null if unknown
+	PresentFiles *int   `json:"present_files"` // of those, in the bucket afterwards; null if unknown
+	Unfinished   bool   `json:"unfinished"`    // an unfinished download may belong to it
 }
 
 func (o *pushOptions) summary(run *pushRun, failures []engine.Failure) pushSummary {
@@ -130,11 +188,18 @@ func (o *pushOptions) summary(run *pushRun, failures []engine.Failure) pushSumma
 		UploadedBlobs: result.Blobs, UploadedBytes: result.Bytes, ResumedBytes: result.Resumed,
 		Manifests: result.Manifests, Refs: result.Refs, UpToDate: p.UpToDate,
 		Requests: requestsJSON(run.made), ElapsedSeconds: seconds(run.elapsed), Excluded: []string{},
-		Skipped: failureItems(failures, true), Failed: failureItems(failures, false),
+		RefsKept: keptRefs(run.kept()), Skipped: failureItems(failures, true), Failed: failureItems(failures, false),
 		LeftOut: problemItems(run.inventory.Problems, true), Notes: problemItems(run.inventory.Problems, false),
 	}
 	for _, rev := range p.PerRevision() {
-		s.PlannedRevisions = append(s.PlannedRevisions, plannedRevision{rev.Key.Repo.String(), string(rev.Key.Commit), rev.Files, rev.Blobs, rev.Bytes})
+		planned := plannedRevision{
+			Repo: rev.Key.Repo.String(), Revision: string(rev.Key.Commit), Files: rev.Files, PlannedBlobs: rev.Blobs, PlannedBytes: rev.Bytes,
+			Unfinished: run.unfinished(rev.Key),
+		}
+		if rev.Listed > 0 {
+			planned.ListedFiles, planned.PresentFiles = &rev.Listed, &rev.Present
+		}
+		s.PlannedRevisions = append(s.PlannedRevisions, planned)
 	}
 	for _, repo := range o.excluded {
 		s.Excluded = append(s.Excluded, repo.String())

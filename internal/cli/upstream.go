@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -204,7 +205,8 @@ func (o *hubOptions) attach(a *app, s *session) (err error) {
 // backfill pushes a revision that came from the Hub at least in part. A key that may not write, and a bucket that is away, are worth a note and no more: the pull went well.
 func (o *hubOptions) backfill(ctx context.Context, a *app, s *session, p *plan.Pull, pulled *engine.Result) (*engine.Result, error) {
 	none := &engine.Result{}
-	if !o.pushBack || o.client == nil || pulled.UpstreamBlobs == 0 && len(p.Upstream) == 0 || pulled.Failed() {
+	moved := o.refresh && p.AskedHub // the bucket may have all of it, and its ref elsewhere
+	if !o.pushBack || o.client == nil || pulled.UpstreamBlobs == 0 && len(p.Upstream) == 0 && !moved || pulled.Failed() {
 		return none, nil
 	}
 	key := p.Manifest.Key()
@@ -221,11 +223,14 @@ func (o *hubOptions) backfill(ctx context.Context, a *app, s *session, p *plan.P
 		return none, nil
 	}
 	policy := plan.PushPolicy{}
+	if p.AskedHub {
+		policy.FromHub = map[remote.RefKey]hub.Commit{{Repo: key.Repo, Name: p.Asked}: key.Commit}
+	}
 	todo, err := s.PreparePush(ctx, inv, policy)
 	if err == nil {
 		var result *engine.Result
 		if result, err = s.Push(ctx, todo, policy); err == nil {
-			a.sayFailures(result.Failures)
+			a.sayFailures(append(result.Failures, keptFailures(slices.Concat(todo.Kept, result.Kept))...))
 			return result, nil
 		}
 	}

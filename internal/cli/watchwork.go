@@ -76,11 +76,13 @@ func (w *watchRun) push(ctx context.Context, out *watchOutcome) error {
 	for _, r := range p.Refused {
 		out.left = append(out.left, refusalFailure(r))
 	}
+	out.left = append(out.left, keptFailures(p.Kept)...)
 	if p.Empty() {
 		return nil
 	}
 	out.revisions = p.PerRevision()
 	out.result, err = w.engine.Push(ctx, p, policy)
+	out.left = append(out.left, keptFailures(out.result.Kept)...)
 	return err
 }
 

@@ -118,7 +118,9 @@ type Result struct {
 	Manifests     int // written
 	Refs          int // written
 	Linked        int // files that were not in the snapshot before
-	Failures      []Failure
+	// Kept are refs of the bucket that another machine moved meanwhile, and that stay.
+	Kept     []plan.KeptRef
+	Failures []Failure
 }
 
 // Failed says whether anything is wrong with the result.

@@ -57,9 +57,28 @@ func (e *SpaceError) Error() string {
 	return fmt.Sprintf("%s has %d bytes free where %d are needed", e.Dir, e.Free, e.Need)
 }
 
+// EmptyError reports a revision of which the bucket has a manifest and not one file: somebody pushed a snapshot of which nothing could be read. It is a [remote.ErrNotFound].
+type EmptyError struct{ Key manifest.Key }
+
+// Error names the revision.
+func (e *EmptyError) Error() string {
+	return fmt.Sprintf("%s: the bucket has no file of revision %s", e.Key.Repo, e.Key.Commit)
+}
+
+// Unwrap is ErrNotFound.
+func (*EmptyError) Unwrap() error { return remote.ErrNotFound }
+
 // Resolve finds the commit that a revision means: nothing (the main branch), a full commit, a ref, or the beginning of one commit. The ref is set if
-// the revision is one.
+// the revision is one. A revision without files is an *[EmptyError].
 func (e *Engine) Resolve(ctx context.Context, repo hub.Repo, revision string) (*remote.Entry, *remote.Ref, error) {
+	entry, ref, err := e.resolve(ctx, repo, revision)
+	if err == nil && len(entry.Files) == 0 {
+		return nil, nil, &EmptyError{entry.Key()}
+	}
+	return entry, ref, err
+}
+
+func (e *Engine) resolve(ctx context.Context, repo hub.Repo, revision string) (*remote.Entry, *remote.Ref, error) {
 	if revision == "" {
 		revision = string(hub.Main)
 	}
@@ -113,8 +132,24 @@ func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string
 		}
 		local = inv.Repo(repo)
 	}
-	p := plan.NewPull(t.manifest, refs, local, policy)
+	known := map[hub.Commit]*manifest.Manifest{}
+	if !t.alone {
+		for _, commit := range plan.LocalRefsToJudge(t.manifest, refs, local, policy) {
+			switch entry, err := e.Catalog.Manifest(ctx, manifest.Key{Repo: repo, Commit: commit}); {
+			case err == nil:
+				known[commit] = entry.Manifest
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			case fatal(ctx, err) && e.Upstream == nil:
+				return nil, err
+			}
+		}
+	}
+	p := plan.NewPull(t.manifest, refs, local, known, policy)
 	p.Upstream, p.Alone = t.upstream, t.alone
+	if t.asked != nil {
+		p.Asked, p.AskedHub = t.asked.Name, t.asked.FromHub
+	}
 	return p, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -51,6 +52,13 @@ func (e *Engine) PreparePush(ctx context.Context, inv *hfcache.Inventory, policy
 	if err != nil {
 		return nil, err
 	}
+	if keys := plan.RefsToJudge(inv, idx, policy); len(keys) > 0 {
+		more, err := e.Catalog.Lookup(ctx, keys, nil)
+		if err != nil {
+			return nil, err
+		}
+		idx.Add(more)
+	}
 	for _, d := range plan.Disputes(inv, idx) {
 		digests, err := e.Cache.Digests(ctx, *d.File, *buf)
 		if ctx.Err() != nil {
@@ -73,7 +81,7 @@ func (e *Engine) PreparePush(ctx context.Context, inv *hfcache.Inventory, policy
 // Push carries a plan out. The error is for what ends the whole push; the result is valid up to there even then.
 func (e *Engine) Push(ctx context.Context, p *plan.Push, policy plan.PushPolicy) (*Result, error) {
 	uploads, bytes := p.Uploads()
-	run := &pushRun{Engine: e, result: &Result{}, tasks: make(map[hub.BlobID]*task, len(p.Blobs)), policy: policy}
+	run := &pushRun{Engine: e, result: &Result{}, tasks: make(map[hub.BlobID]*task, len(p.Blobs)), merged: map[manifest.Key]*manifest.Manifest{}}
 	for _, b := range p.Blobs {
 		run.tasks[b.ID] = newTask()
 		if b.Known != plan.Missing {
@@ -92,11 +100,11 @@ func (e *Engine) Push(ctx context.Context, p *plan.Push, policy plan.PushPolicy)
 // pushRun is one call of Push.
 type pushRun struct {
 	*Engine
-	policy plan.PushPolicy
-	tasks  map[hub.BlobID]*task
+	tasks map[hub.BlobID]*task
 
 	mu     sync.Mutex // guards what follows
 	result *Result
+	merged map[manifest.Key]*manifest.Manifest // what the bucket has of revisions that were written
 }
 
 func (r *pushRun) count(change func(*Result)) {
@@ -231,16 +239,26 @@ func (r *pushRun) revision(ctx context.Context, rev plan.PushRevision) (clean bo
 		return false, err
 	}
 	defer r.shared().release()
+	if len(rev.Force) > 0 {
+		known := *ours.Hub
+		known.Forced, ours.Hub = map[hub.Ref]time.Time{}, &known
+		for _, name := range rev.Force {
+			known.Forced[name] = r.Catalog.StoreNow(ctx)
+		}
+	}
 	failpoint.Hit("manifest due")
-	_, written, err := r.Catalog.PutManifest(ctx, &ours, rev.Base, r.proveBlobs)
+	merged, written, err := r.Catalog.PutManifest(ctx, &ours, rev.Base, r.proveBlobs)
 	failpoint.Hit("manifest sent")
 	if err != nil {
 		r.fail(Failure{Key: ours.Key(), Err: err})
 		return false, err
 	}
-	if written {
-		r.count(func(res *Result) { res.Manifests++ })
-	}
+	r.count(func(res *Result) {
+		r.merged[ours.Key()] = merged
+		if written {
+			res.Manifests++
+		}
+	})
 	return clean, nil
 }
 
@@ -273,23 +291,29 @@ func (r *pushRun) ref(ctx context.Context, ref plan.PushRef) error {
 		return err
 	}
 	defer r.shared().release()
-	key := manifest.Key{Repo: ref.Key.Repo, Commit: ref.Commit}
-	outcome, err := r.Catalog.PutRef(ctx, ref.Key, ref.Commit, ref.Learned, ref.Existing, r.policy.ForceRefs)
+	update := remote.RefUpdate{
+		Name: ref.Key.Name, Manifest: ref.Manifest, Learned: ref.Learned, Existing: ref.Existing, Old: ref.Old, Force: ref.Force, Holds: hfcache.CanHold,
+	}
+	key := ref.Manifest.Key()
+	r.mu.Lock()
+	if merged := r.merged[key]; merged != nil {
+		update.Manifest = merged
+	}
+	r.mu.Unlock()
+	put, err := r.Catalog.PutRef(ctx, update)
 	failpoint.Hit("ref sent")
 	switch {
 	case err != nil:
 		r.fail(Failure{Key: key, Ref: ref.Key.Name, Err: err})
-	case outcome == remote.RefWritten:
+	case put.Outcome == remote.RefWritten:
 		r.count(func(res *Result) { res.Refs++ })
-	case outcome == remote.RefOlder:
-		r.fail(Failure{Key: key, Ref: ref.Key.Name, Err: errRefOlder, Harmless: true})
-	case outcome == remote.RefForeign:
+	case put.Outcome == remote.RefOlder || put.Outcome == remote.RefWorse:
+		kept := plan.KeptRef{Key: ref.Key, Commit: ref.Commit, Kept: put.Existing.Commit, Loss: put.Loss}
+		r.count(func(res *Result) { res.Kept = append(res.Kept, kept) })
+	case put.Outcome == remote.RefForeign:
 		r.fail(Failure{Key: key, Ref: ref.Key.Name, Err: errRefForeign})
 	}
 	return err
 }
 
-var (
-	errRefOlder   = errors.New("another machine learned of a newer commit meanwhile; the bucket's ref stays")
-	errRefForeign = errors.New("its key holds the ref of another repository, written by the Python tool; --force-refs replaces it")
-)
+var errRefForeign = errors.New("its key holds the ref of another repository, written by the Python tool; --force-refs replaces it")

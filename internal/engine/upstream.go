@@ -163,7 +163,7 @@ func (e *Engine) fromUpstream(repo hub.Repo, up *UpstreamRevision, held *manifes
 		t.manifest = m
 	}
 	if up.Ref != "" {
-		t.asked = &remote.Ref{Name: up.Ref, Commit: up.Commit, Resolved: e.Catalog.Now()}
+		t.asked = &remote.Ref{Name: up.Ref, Commit: up.Commit, Resolved: e.Catalog.Now(), FromHub: true}
 	}
 	return t, nil
 }
@@ -179,7 +179,7 @@ func (e *Engine) PrepareCompletion(ctx context.Context, repo *hfcache.Repo, comm
 	if err != nil {
 		return nil, err
 	}
-	p := plan.NewPull(t.manifest, nil, repo, plan.PullPolicy{})
+	p := plan.NewPull(t.manifest, nil, repo, nil, plan.PullPolicy{})
 	p.Upstream, p.Alone = t.upstream, true
 	return p, nil
 }

@@ -95,7 +95,7 @@ func (r *repair) revision(ctx context.Context, key manifest.Key) error {
 	if err != nil {
 		return err
 	}
-	p := plan.NewPull(entry.Manifest, nil, inv.Repo(key.Repo), plan.PullPolicy{})
+	p := plan.NewPull(entry.Manifest, nil, inv.Repo(key.Repo), nil, plan.PullPolicy{})
 	p.Only(func(path hub.Path) bool { return paths[path] })
 	for path := range paths {
 		if _, has := entry.File(path); !has {

@@ -58,7 +58,7 @@ type File struct {
 type Ref struct {
 	Name    hub.Ref
 	Commit  hub.Commit
-	Learned time.Time // the file's modification time: when this machine learned of it
+	Learned time.Time // the file's modification time: when this machine learned of it; zero if it cannot be that
 }
 
 // Blob is one entry of blobs/.
@@ -100,6 +100,17 @@ func (inv *Inventory) Repo(id hub.Repo) *Repo {
 		}
 	}
 	return nil
+}
+
+// PresentListed counts the files of the commit's listing that are there.
+func (r *Revision) PresentListed() int {
+	n := 0
+	for _, f := range r.Files {
+		if _, listed := r.Tree[f.Path]; listed {
+			n++
+		}
+	}
+	return n
 }
 
 // Revision finds a revision, or nil.

@@ -50,6 +50,9 @@ func fitsWindows(p hub.Path) bool {
 	return true
 }
 
+// CanHold says whether this platform can have a file of that name in a snapshot.
+func CanHold(p hub.Path) bool { return runtime.GOOS != "windows" || fitsWindows(p) }
+
 // MakeSnapshot makes the folder of a commit. It must be there before a ref names the commit, even if it stays empty.
 func (d *RepoDir) MakeSnapshot(c hub.Commit) error { return d.makeDir(snapshotsDir + "/" + string(c)) }
 
@@ -62,7 +65,7 @@ func (d *RepoDir) Link(c hub.Commit, p hub.Path, id hub.BlobID, size int64) (Lin
 		final: snapshotsDir + "/" + string(c) + "/" + string(p),
 		text:  strings.Repeat("../", p.Depth()+2) + blobsDir + "/" + string(id),
 	}
-	if runtime.GOOS == "windows" && !fitsWindows(p) {
+	if !CanHold(p) {
 		return 0, d.fail("linking", l.final, errWindowsName)
 	}
 	if !d.HasBlob(id, size) {

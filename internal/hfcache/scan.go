@@ -306,7 +306,16 @@ func readRef(dir *os.Root, file, name string) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	return Ref{ref, commit, info.ModTime()}, nil
+	return Ref{ref, commit, plausible(info.ModTime())}, nil
+}
+
+// plausible is a time at which a client can have learned of a ref. The layout of the cache is of June 2022 (huggingface_hub 0.8): a file that claims to be older was made so, as images do
+// that set all times to 1970, and says nothing.
+func plausible(t time.Time) time.Time {
+	if t.Before(time.Date(2022, time.January, 1, 0, 0, 0, 0, time.UTC)) {
+		return time.Time{}
+	}
+	return t
 }
 
 // openDir opens and lists a folder, by its entries.

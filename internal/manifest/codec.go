@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"time"
+
+	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
 // MaxSize is the largest manifest that is read, in bytes: room for a commit of some 300,000 files with its tree.
@@ -11,6 +14,9 @@ const MaxSize = 128 << 20
 
 // maxFiles bounds what one manifest may list. The Hub itself advises against more than 100,000 files in a repository.
 const maxFiles = 1_000_000
+
+// maxRefs bounds how many refs one manifest may speak of.
+const maxRefs = 10_000
 
 // The wire forms. Field names and order are those of the Python tool; "hub" is ours, and top level because its reader fails on
 // unknown keys inside an entry of files.
@@ -31,6 +37,8 @@ type (
 		Complete bool                 `json:"complete"`
 		Tree     map[string]wireEntry `json:"tree,omitempty"`
 		NoExist  []string             `json:"no_exist,omitempty"`
+		Refs     map[string]string    `json:"refs,omitempty"`
+		Forced   map[string]string    `json:"forced,omitempty"`
 	}
 	wireEntry struct {
 		Size      *int64 `json:"size"`
@@ -51,12 +59,26 @@ func Encode(m *Manifest) ([]byte, error) {
 		wire.Files = append(wire.Files, wireFile{string(f.Path), string(f.Blob), f.Size})
 	}
 	if m.Hub != nil {
-		wire.Hub = &wireHub{Complete: m.Completeness() == Complete, Tree: encodeTree(m.Hub.Tree)}
+		wire.Hub = &wireHub{
+			Complete: m.Completeness() == Complete, Tree: encodeTree(m.Hub.Tree),
+			Refs: encodeTimes(m.Hub.Refs), Forced: encodeTimes(m.Hub.Forced),
+		}
 		for _, p := range m.Hub.NoExist {
 			wire.Hub.NoExist = append(wire.Hub.NoExist, string(p))
 		}
 	}
 	return encodeJSON(wire, "  ")
+}
+
+func encodeTimes(times map[hub.Ref]time.Time) map[string]string {
+	if len(times) == 0 {
+		return nil
+	}
+	texts := make(map[string]string, len(times))
+	for name, t := range times {
+		texts[string(name)] = t.UTC().Format(time.RFC3339Nano)
+	}
+	return texts
 }
 
 // encodeJSON leaves "<", ">" and "&" readable: nothing here ends up in HTML.

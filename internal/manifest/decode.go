@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
@@ -124,6 +125,12 @@ func decodeHub(d *json.Decoder) (*Hub, error) {
 		case "no_exist":
 			decoded.NoExist, err = decodeNoExist(d)
 			return err
+		case "refs":
+			decoded.Refs, err = decodeTimes(d)
+			return err
+		case "forced":
+			decoded.Forced, err = decodeTimes(d)
+			return err
 		default:
 			return skip(d)
 		}
@@ -149,4 +156,30 @@ func decodeNoExist(d *json.Decoder) ([]hub.Path, error) {
 		return nil
 	})
 	return paths, err
+}
+
+// decodeTimes reads times by ref, in RFC 3339. null is none.
+func decodeTimes(d *json.Decoder) (map[hub.Ref]time.Time, error) {
+	if opened, err := opens(d, '{'); err != nil || !opened {
+		return nil, err
+	}
+	times := map[hub.Ref]time.Time{}
+	return times, restOfObject(d, func(name string) error {
+		var text string
+		if err := d.Decode(&text); err != nil {
+			return err
+		}
+		ref, err := hub.ParseRef(name)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return fmt.Errorf("%w: the time of ref %q: %w", ErrInvalid, ref, err)
+		}
+		if times[ref] = t; len(times) > maxRefs {
+			return fmt.Errorf("%w: it speaks of more than %d refs", ErrInvalid, maxRefs)
+		}
+		return nil
+	})
 }

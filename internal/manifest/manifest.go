@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
@@ -31,6 +32,37 @@ type Manifest struct {
 type Hub struct {
 	Tree    Tree       // the whole commit as the Hub listed it; nil if no machine that pushed knew it
 	NoExist []hub.Path // optional files that the Hub said do not exist, sorted
+
+	// Refs are the earliest times at which any machine claims to have learned that a ref names the commit. A machine whose cache was copied claims a time that is too late, so
+	// the earliest counts. Claims are kept for refs that the bucket did not move, too.
+	Refs map[hub.Ref]time.Time
+	// Forced are the latest times at which somebody made a ref name the commit whatever the claims say. They stand above Refs.
+	Forced map[hub.Ref]time.Time
+}
+
+// RefTime is when a ref began to name the commit, as far as anybody knows: when it was last forced to, else the earlier of what the manifest claims and of other, which is what the
+// caller knows beside. The zero time stands for unknown.
+func (m *Manifest) RefTime(name hub.Ref, other time.Time) time.Time {
+	if m == nil || m.Hub == nil {
+		return other
+	}
+	if forced, ok := m.Hub.Forced[name]; ok {
+		return forced
+	}
+	claimed, ok := m.Hub.Refs[name]
+	if ok && (other.IsZero() || claimed.Before(other)) {
+		return claimed
+	}
+	return other
+}
+
+// IsForced says whether somebody made the ref name the commit whatever the claims say.
+func (m *Manifest) IsForced(name hub.Ref) bool {
+	if m == nil || m.Hub == nil {
+		return false
+	}
+	_, forced := m.Hub.Forced[name]
+	return forced
 }
 
 // Tree is the Hub's listing of a commit, by path.

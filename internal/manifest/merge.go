@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
@@ -22,7 +23,7 @@ func (e *ConflictError) Error() string {
 }
 
 // Merge returns a manifest that knows what both know. Neither argument is changed. Where the two disagree about a file the error is a *[ConflictError];
-// where only one has a tree or knows of absent files, that one's is kept. The result has a Hub part if ours has one, because the caller
+// where only one has a tree or knows of absent files, that one's is kept. Of two claims about one ref the earlier is kept, of two forced times the later. The result has a Hub part if ours has one, because the caller
 // vouches for the blobs of both.
 func Merge(ours, theirs *Manifest) (*Manifest, error) {
 	if ours.Key() != theirs.Key() {
@@ -51,9 +52,13 @@ func Merge(ours, theirs *Manifest) (*Manifest, error) {
 // mergeHub prefers the bucket's tree, so that two machines whose clients wrote different ones do not overwrite each other for ever.
 func mergeHub(ours, theirs *Hub) *Hub {
 	if theirs == nil {
-		return &Hub{Tree: maps.Clone(ours.Tree), NoExist: slices.Clone(ours.NoExist)}
+		return &Hub{Tree: maps.Clone(ours.Tree), NoExist: slices.Clone(ours.NoExist), Refs: maps.Clone(ours.Refs), Forced: maps.Clone(ours.Forced)}
 	}
-	merged := &Hub{Tree: maps.Clone(theirs.Tree), NoExist: slices.Concat(ours.NoExist, theirs.NoExist)}
+	merged := &Hub{
+		Tree: maps.Clone(theirs.Tree), NoExist: slices.Concat(ours.NoExist, theirs.NoExist),
+		Refs:   mergeTimes(ours.Refs, theirs.Refs, time.Time.Before),
+		Forced: mergeTimes(ours.Forced, theirs.Forced, time.Time.After),
+	}
 	if merged.Tree == nil {
 		merged.Tree = maps.Clone(ours.Tree)
 	}
@@ -61,6 +66,20 @@ func mergeHub(ours, theirs *Hub) *Hub {
 		// The listing of a commit never changes, but clients that avoid Xet write it without the hash.
 		if known, ok := merged.Tree[path]; ok && known.XetHash == "" && known.ID() == entry.ID() {
 			merged.Tree[path] = entry
+		}
+	}
+	return merged
+}
+
+// mergeTimes keeps of two times of one ref the one that wins.
+func mergeTimes(a, b map[hub.Ref]time.Time, wins func(time.Time, time.Time) bool) map[hub.Ref]time.Time {
+	if len(a) == 0 {
+		return maps.Clone(b)
+	}
+	merged := maps.Clone(a)
+	for name, t := range b {
+		if known, ok := merged[name]; !ok || wins(t, known) {
+			merged[name] = t
 		}
 	}
 	return merged
@@ -94,5 +113,6 @@ func (m *Manifest) equal(other *Manifest) bool {
 	if !slices.Equal(m.Files, other.Files) || (m.Hub == nil) != (other.Hub == nil) {
 		return false
 	}
-	return m.Hub == nil || (maps.Equal(m.Hub.Tree, other.Hub.Tree) && slices.Equal(m.Hub.NoExist, other.Hub.NoExist))
+	return m.Hub == nil || maps.Equal(m.Hub.Tree, other.Hub.Tree) && slices.Equal(m.Hub.NoExist, other.Hub.NoExist) &&
+		maps.EqualFunc(m.Hub.Refs, other.Hub.Refs, time.Time.Equal) && maps.EqualFunc(m.Hub.Forced, other.Hub.Forced, time.Time.Equal)
 }

@@ -44,7 +44,7 @@ func BenchmarkNewPull(b *testing.B) {
 	local := &hfcache.Repo{ID: model, Revisions: revisions[:5]}
 	b.ReportAllocs()
 	for b.Loop() {
-		if p := plan.NewPull(theirs[9], nil, local, plan.PullPolicy{}); len(p.Blobs) == 0 {
+		if p := plan.NewPull(theirs[9], nil, local, nil, plan.PullPolicy{}); len(p.Blobs) == 0 {
 			b.Fatal("nothing is pulled")
 		}
 	}

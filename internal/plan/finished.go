@@ -26,6 +26,22 @@ func Unfinished(repo *hfcache.Repo, locked []string, now time.Time) []hub.Commit
 			under = append(under, name)
 		}
 	}
+	return lacking(repo, under)
+}
+
+// Interrupted are the revisions of a repository that may need one of the unfinished downloads beside them, however old these are, sorted.
+func Interrupted(repo *hfcache.Repo) []hub.Commit {
+	var under []string
+	for _, t := range repo.Temps {
+		if id, is := downloadOf(t.Name); is {
+			under = append(under, id)
+		}
+	}
+	return lacking(repo, under)
+}
+
+// lacking are the revisions that may need one of the blobs that are on their way.
+func lacking(repo *hfcache.Repo, under []string) []hub.Commit {
 	if len(under) == 0 {
 		return nil
 	}

@@ -158,10 +158,22 @@ func TestNewPushRefuses(t *testing.T) {
 	}
 }
 
-func TestMarksAloneAreWorthAManifest(t *testing.T) {
-	p := plan.NewPush(inventory([]*hfcache.Revision{{Commit: commit("a"), NoExist: []hub.Path{"x"}}}), index(), plan.PushPolicy{})
-	if len(p.Revisions) != 1 || len(p.Refused) > 0 {
-		t.Errorf("plan: %+v", p)
+// A snapshot of which nothing can be read leaves marks of absent files, or nothing at all: neither is worth a manifest, and no ref may lead to it.
+func TestRevisionWithoutFiles(t *testing.T) {
+	probed := []*hfcache.Revision{{Commit: commit("a"), NoExist: []hub.Path{"x"}, Tree: manifest.Tree{"w.bin": {}}}}
+	main := hfcache.Ref{Name: "main", Commit: commit("a"), Learned: now}
+	good := has(commit("b"), true, manifest.File{Path: "w.bin", Blob: blob("1"), Size: 5})
+	good.Refs[remote.RefKey{Repo: model, Name: "main"}] = remote.Ref{Name: "main", Commit: commit("b"), Resolved: before}
+	for name, idx := range map[string]*remote.Index{"an empty bucket": index(), "a bucket with a good commit": good, "a manifest without files": has(commit("a"), true)} {
+		p := plan.NewPush(inventory(probed, main), idx, plan.PushPolicy{})
+		if len(p.Revisions) > 0 || len(p.Refs) > 0 || len(p.Refused) != 1 || !p.Refused[0].Harmless {
+			t.Errorf("%s: plan %+v", name, p)
+		}
+	}
+	// Where the bucket has files of the commit, what this machine knows beside is welcome.
+	p := plan.NewPush(inventory(probed, main), has(commit("a"), true, manifest.File{Path: "w.bin", Blob: blob("1"), Size: 5}), plan.PushPolicy{})
+	if len(p.Revisions) != 1 || len(p.Refs) != 1 {
+		t.Errorf("marks for a commit that the bucket has: %+v", p)
 	}
 }
 
@@ -192,12 +204,13 @@ func TestNewPushRefs(t *testing.T) {
 		{"unreadable", commit("a"), unreadable, false, false, true},
 		{"unreadable, forced", commit("a"), unreadable, true, true, false},
 		{"a commit of which nothing is here", commit("c"), index(), false, false, true},
-		{"a commit that only the bucket has", commit("c"), has(commit("c"), true), false, true, false},
+		{"a commit that only the bucket has", commit("c"), has(commit("c"), true, manifest.File{Path: "f", Blob: blob("1"), Size: 5}), false, true, false},
+		{"a commit of which the bucket has no file", commit("c"), has(commit("c"), true), false, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := plan.NewPush(inventory(rev, hfcache.Ref{Name: "main", Commit: test.ref, Learned: now}), test.idx, plan.PushPolicy{ForceRefs: test.force})
-			if (len(p.Refs) == 1) != test.planned || (len(p.Refused) == 1) != test.refused {
-				t.Errorf("refs %+v, refused %+v", p.Refs, p.Refused)
+			if (len(p.Refs) == 1) != test.planned || (len(p.Refused)+len(p.Kept) == 1) != test.refused {
+				t.Errorf("refs %+v, refused %+v, kept %+v", p.Refs, p.Refused, p.Kept)
 			}
 		})
 	}
@@ -255,7 +268,7 @@ func TestNewPull(t *testing.T) {
 		{"some not wanted", nil, plan.Filter{Exclude: globs("b/*")}, []hub.Path{"a.json", "d.bin"}, 2, 1, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := plan.NewPull(m, nil, test.local, plan.PullPolicy{Files: test.filter})
+			p := plan.NewPull(m, nil, test.local, nil, plan.PullPolicy{Files: test.filter})
 			var got []hub.Path
 			for _, b := range p.Blobs {
 				got = append(got, b.Path)
@@ -278,7 +291,7 @@ func TestNewPull(t *testing.T) {
 }
 
 func TestNewPullRefs(t *testing.T) {
-	m := &manifest.Manifest{Repo: model, Commit: commit("a")}
+	m := &manifest.Manifest{Repo: model, Commit: commit("a"), Files: []manifest.File{{Path: "f", Blob: blob("1"), Size: 5}}}
 	refs := []remote.Ref{{Name: "main", Commit: commit("a"), Resolved: before}}
 	for _, test := range []struct {
 		name    string
@@ -294,7 +307,7 @@ func TestNewPullRefs(t *testing.T) {
 		{"the same", hfcache.Ref{Name: "main", Commit: commit("a"), Learned: now}, false, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := plan.NewPull(m, refs, &hfcache.Repo{Refs: []hfcache.Ref{test.local}}, plan.PullPolicy{ForceRefs: test.force})
+			p := plan.NewPull(m, refs, &hfcache.Repo{Refs: []hfcache.Ref{test.local}}, nil, plan.PullPolicy{ForceRefs: test.force})
 			if (len(p.Refs) == 1) != test.written || (len(p.KeptRefs) == 1) != test.kept {
 				t.Errorf("written %v, kept %v", p.Refs, p.KeptRefs)
 			}
@@ -309,7 +322,7 @@ func TestBytesDoNotOverflow(t *testing.T) {
 	m := &manifest.Manifest{Repo: model, Commit: commit("a"), Files: []manifest.File{
 		{Path: "a", Blob: blob("1"), Size: math.MaxInt64}, {Path: "b", Blob: blob("2"), Size: math.MaxInt64},
 	}}
-	if got := plan.NewPull(m, nil, nil, plan.PullPolicy{}).Bytes(); got != math.MaxInt64 {
+	if got := plan.NewPull(m, nil, nil, nil, plan.PullPolicy{}).Bytes(); got != math.MaxInt64 {
 		t.Errorf("%d bytes", got)
 	}
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,6 +19,8 @@ type PullPolicy struct {
 	ForceRefs bool   // move local refs even if they were learned later
 	// Refresh asks the Hub for the commit that a branch names now, instead of the bucket.
 	Refresh bool
+	// RequireComplete moves no ref to a snapshot that is not known to be complete.
+	RequireComplete bool
 }
 
 // Pull is what has to be done so that the cache has a revision of the bucket.
@@ -26,7 +29,9 @@ type Pull struct {
 	Files    []manifest.File     // to be linked: what the filter lets through
 	Blobs    []manifest.File     // to be fetched, each blob once; Path is the first that needs it
 	Refs     []PullRef           // to be written at the end
-	KeptRefs []PullRef           // local refs that were learned later, as they are here
+	KeptRefs []KeptLocal         // local refs that stay
+	Asked    hub.Ref             // the ref by which the revision was asked for, if any
+	AskedHub bool                // the Hub itself said just now that Asked names the commit
 	Filtered int                 // files that the filter keeps out
 	Local    *hfcache.Revision   // what is here already, or nil
 	Alone    bool                // the bucket could not be asked for anything
@@ -40,8 +45,29 @@ type PullRef struct {
 	Learned time.Time
 }
 
-// NewPull compares a manifest, and the refs of the bucket that name its commit, with what the cache has of the repository (nil if nothing).
-func NewPull(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, policy PullPolicy) *Pull {
+// KeptLocal is a ref of the cache that stays although the bucket's names another commit.
+type KeptLocal struct {
+	PullRef                // as it is here; its commit is empty if there is none
+	Why     KeptWhy        // why it stays
+	Loss    *manifest.Loss // what would be missing; for KeptWorse
+	// Local is the revision that the ref names, nil if it is not here.
+	Local *hfcache.Revision
+}
+
+// KeptWhy is a reason for which a local ref stays.
+type KeptWhy uint8
+
+// The reasons.
+const (
+	KeptLater      KeptWhy = iota + 1 // it was learned later than the bucket's
+	KeptWorse                         // files that it leads to would be missing
+	KeptIncomplete                    // only a complete snapshot was to be named, and this one is not
+	KeptEmpty                         // the snapshot will have no file
+)
+
+// NewPull compares a manifest, and the refs of the bucket that name its commit, with what the cache has of the repository (nil if nothing). known are manifests of other commits that local refs
+// name, for what they claim about these; see [LocalRefsToJudge].
+func NewPull(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, known map[hub.Commit]*manifest.Manifest, policy PullPolicy) *Pull {
 	p := &Pull{Manifest: m}
 	here := map[string]hfcache.Blob{}
 	if local != nil {
@@ -64,9 +90,26 @@ func NewPull(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, polic
 		p.Blobs = append(p.Blobs, f)
 	}
 	for _, ref := range refs {
-		p.ref(ref, local, policy)
+		p.ref(ref, local, known, policy)
 	}
 	return p
+}
+
+// LocalRefsToJudge are the commits that local refs name, where the bucket's refs name m and were learned earlier, as far as file times tell: a copy of a cache can have all of its files written today. If
+// the bucket knows of these commits when somebody learned of them first, that counts. The caller looks them up.
+func LocalRefsToJudge(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, policy PullPolicy) []hub.Commit {
+	var commits []hub.Commit
+	if local == nil || policy.ForceRefs {
+		return nil
+	}
+	for _, ref := range refs {
+		for _, l := range local.Refs {
+			if l.Name == ref.Name && l.Commit != ref.Commit && l.Learned.After(ref.Time(m)) && !slices.Contains(commits, l.Commit) {
+				commits = append(commits, l.Commit)
+			}
+		}
+	}
+	return commits
 }
 
 // Contradiction is a file that the manifest has otherwise than the listing of the same commit that the cache has, or nil. A commit never changes, so one of the two is
@@ -100,20 +143,65 @@ func (p *Pull) realFiles() map[manifest.File]bool {
 	return files
 }
 
-func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, policy PullPolicy) {
-	wanted := PullRef{ref.Name, ref.Commit, ref.Resolved}
-	if local != nil && !policy.ForceRefs {
+func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*manifest.Manifest, policy PullPolicy) {
+	wanted := PullRef{ref.Name, ref.Commit, ref.Time(p.Manifest)}
+	here, exists := PullRef{Name: ref.Name}, false
+	if local != nil {
 		for _, l := range local.Refs {
-			if l.Name == ref.Name && l.Commit != ref.Commit && l.Learned.After(ref.Resolved) {
-				p.KeptRefs = append(p.KeptRefs, PullRef{l.Name, l.Commit, l.Learned})
-				return
-			}
-			if l.Name == ref.Name && l.Commit == ref.Commit {
-				return
+			if l.Name == ref.Name {
+				here, exists = PullRef{l.Name, l.Commit, l.Learned}, true
 			}
 		}
 	}
+	kept := KeptLocal{PullRef: here}
+	if exists {
+		kept.Local = local.Revision(here.Commit)
+	}
+	switch {
+	case policy.RequireComplete && p.Completeness() != manifest.Complete && here.Commit != ref.Commit:
+		kept.Why = KeptIncomplete
+	case exists && policy.ForceRefs:
+	case exists && here.Commit == ref.Commit:
+		return
+	case exists && known[here.Commit].RefTime(ref.Name, here.Learned).After(wanted.Learned):
+		kept.Why = KeptLater
+	case exists && !p.Manifest.IsForced(ref.Name):
+		if kept.Loss = manifest.Worse(contents(kept.Local), p.contents(), hfcache.CanHold); kept.Loss != nil {
+			kept.Why = KeptWorse
+		}
+	case !exists && len(p.contents().Has) == 0:
+		kept.Why = KeptEmpty
+	}
+	if kept.Why != 0 {
+		p.KeptRefs = append(p.KeptRefs, kept)
+		return
+	}
 	p.Refs = append(p.Refs, wanted)
+}
+
+// contents is what the snapshot will have.
+func (p *Pull) contents() manifest.Contents {
+	c := contents(p.Local)
+	for _, f := range p.Files {
+		c.Has[f.Path] = true
+	}
+	if tree := p.Manifest.Tree(); tree != nil {
+		c.Tree = tree
+	}
+	return c
+}
+
+// contents is what the cache has of a revision, nil if nothing.
+func contents(rev *hfcache.Revision) manifest.Contents {
+	c := manifest.Contents{Has: map[hub.Path]bool{}}
+	if rev == nil {
+		return c
+	}
+	for _, f := range rev.Files {
+		c.Has[f.Path] = true
+	}
+	c.Tree = rev.Tree
+	return c
 }
 
 // Bytes is how much has to be fetched. Sizes that a manifest made up can add up to more than there are numbers; then it is the largest number.

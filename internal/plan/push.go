@@ -2,6 +2,8 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,8 +20,10 @@ const SmallBlob = 64 << 10
 type PushPolicy struct {
 	// Recheck asks the store about every blob, whatever the manifests say.
 	Recheck bool
-	// ForceRefs moves refs even if the bucket's were learned later.
+	// ForceRefs moves refs whatever the bucket says. Those that move count as learned now, so that readers follow.
 	ForceRefs bool
+	// FromHub are refs of which the Hub itself said just now which commit they name. They move even if the bucket's were learned later.
+	FromHub map[remote.RefKey]hub.Commit
 }
 
 // Push is what has to be done so that the bucket knows what the cache has.
@@ -27,6 +31,7 @@ type Push struct {
 	Revisions []PushRevision // sorted by repository and commit
 	Blobs     []PushBlob     // each once, in the order in which the revisions need them
 	Refs      []PushRef      // sorted; all that may have to move
+	Kept      []KeptRef      // refs of the bucket that stay, sorted
 	Refused   []Refusal
 	UpToDate  int // revisions that the bucket covers already
 }
@@ -35,6 +40,8 @@ type Push struct {
 type PushRevision struct {
 	Manifest *manifest.Manifest // what this machine knows
 	Base     *remote.Entry      // what the bucket knew, or nil
+	Merged   *manifest.Manifest // what the bucket will know
+	Force    []hub.Ref          // refs that are made to name it whatever the claims say
 }
 
 // PushBlob is a blob that the bucket may lack.
@@ -60,7 +67,27 @@ type PushRef struct {
 	Key      remote.RefKey
 	Commit   hub.Commit
 	Learned  time.Time
-	Existing *remote.Ref // nil if the bucket has none
+	Manifest *manifest.Manifest // what the bucket has of the commit once its revision is pushed
+	Existing *remote.Ref        // nil if the bucket has none
+	Old      *manifest.Manifest // what the bucket has of the commit that Existing names; nil if that is not known
+	Force    bool
+}
+
+// KeptRef is a ref of the bucket that stays although this machine's names another commit.
+type KeptRef struct {
+	Key    remote.RefKey
+	Commit hub.Commit // that this machine's ref names
+	Kept   hub.Commit // that the bucket's ref names
+	// Loss is what would be missing if it moved; nil if it stays because it was learned later.
+	Loss *manifest.Loss
+}
+
+// Why says why the ref stays, for people.
+func (k KeptRef) Why() string {
+	if k.Loss == nil {
+		return "the bucket's ref was learned later; it names " + k.Kept.Short()
+	}
+	return fmt.Sprintf("it stays at %s, because %s lacks %s", k.Kept.Short(), k.Commit.Short(), k.Loss)
 }
 
 // Refusal is something that will not be pushed, and why.
@@ -102,18 +129,40 @@ func Disputes(inv *hfcache.Inventory, idx *remote.Index) []Dispute {
 	return disputes
 }
 
-// NewPush compares a cache, in which every file has an id, with what the bucket knows of the same revisions and refs.
+// RefsToJudge are the revisions that the bucket's refs name, where this machine's name others: what the bucket has of them decides whether the refs move. The caller looks them up and adds them to
+// the index.
+func RefsToJudge(inv *hfcache.Inventory, idx *remote.Index, policy PushPolicy) []manifest.Key {
+	var keys []manifest.Key
+	for _, repo := range inv.Repos {
+		for _, ref := range repo.Refs {
+			existing, ok := idx.Refs[remote.RefKey{Repo: repo.ID, Name: ref.Name}]
+			key := manifest.Key{Repo: repo.ID, Commit: existing.Commit}
+			if !ok || existing.Commit == ref.Commit || policy.ForceRefs || idx.Manifests[key] != nil || slices.Contains(keys, key) {
+				continue
+			}
+			var ours *manifest.Manifest
+			if entry := idx.Manifests[manifest.Key{Repo: repo.ID, Commit: ref.Commit}]; entry != nil {
+				ours = entry.Manifest
+			}
+			if policy.mayMove(existing, ours, repo.ID, ref) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
+}
+
+// mayMove says whether the bucket's ref can be older than this machine's, for all that its object tells.
+func (p PushPolicy) mayMove(existing remote.Ref, ours *manifest.Manifest, repo hub.Repo, ref hfcache.Ref) bool {
+	fromHub := p.FromHub[remote.RefKey{Repo: repo, Name: ref.Name}] == ref.Commit
+	return fromHub || existing.Undated || ours.RefTime(ref.Name, ref.Learned).After(existing.Resolved)
+}
+
+// NewPush compares a cache, in which every file has an id, with what the bucket knows of the same revisions and refs, and of those of [RefsToJudge].
 func NewPush(inv *hfcache.Inventory, idx *remote.Index, policy PushPolicy) *Push {
 	b := pushBuilder{push: &Push{}, idx: idx, policy: policy, blobs: map[hub.BlobID]int{}}
 	for _, repo := range inv.Repos {
-		proven := b.proven(repo)
-		usable := map[hub.Commit]bool{}
-		for _, rev := range repo.Revisions {
-			usable[rev.Commit] = b.revision(repo, rev, proven)
-		}
-		for _, ref := range repo.Refs {
-			b.ref(repo, ref, usable)
-		}
+		b.repo(repo)
 	}
 	return b.push
 }
@@ -123,6 +172,48 @@ type pushBuilder struct {
 	idx    *remote.Index
 	policy PushPolicy
 	blobs  map[hub.BlobID]int // index into push.Blobs
+}
+
+// pushed is a revision as it will be in the bucket.
+type pushed struct {
+	ours   *manifest.Manifest // what this machine adds
+	base   *remote.Entry
+	merged *manifest.Manifest
+	force  []hub.Ref
+}
+
+func (b *pushBuilder) repo(repo *hfcache.Repo) {
+	proven := b.proven(repo)
+	revisions := map[hub.Commit]*pushed{} // nil for one that refs must not name
+	for _, rev := range repo.Revisions {
+		revisions[rev.Commit] = b.revision(repo, rev)
+	}
+	for _, ref := range repo.Refs {
+		b.ref(repo, ref, revisions)
+	}
+	for _, rev := range repo.Revisions {
+		if p := revisions[rev.Commit]; p != nil && b.publish(p) {
+			for _, f := range rev.Files {
+				b.blob(repo.ID, f, proven)
+			}
+		}
+		delete(revisions, rev.Commit)
+	}
+	for _, commit := range slices.Sorted(maps.Keys(revisions)) { // of which only the bucket has anything
+		if p := revisions[commit]; len(p.force) > 0 {
+			b.publish(p)
+		}
+	}
+}
+
+// publish plans the manifest, unless the bucket knows all of it already.
+func (b *pushBuilder) publish(p *pushed) bool {
+	if p.base != nil && p.base.Covers(p.ours) && !b.policy.Recheck && len(p.force) == 0 {
+		b.push.UpToDate++
+		return false
+	}
+	b.push.Revisions = append(b.push.Revisions, PushRevision{p.ours, p.base, p.merged, p.force})
+	return true
 }
 
 // proven are the blobs that manifests of the repository vouch for: ours are written only after the blobs that they name.
@@ -143,43 +234,57 @@ func (b *pushBuilder) proven(repo *hfcache.Repo) map[hub.BlobID]int64 {
 	return proven
 }
 
-// revision plans one revision and says whether refs may name it.
-func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision, proven map[hub.BlobID]int64) bool {
+// revision says what the bucket will have of a revision, nil if it cannot be pushed. A manifest without files is never written: whoever pulls it would have nothing, and think that all was well.
+func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision) *pushed {
 	key := manifest.Key{Repo: repo.ID, Commit: rev.Commit}
 	entry := b.idx.Manifests[key]
+	refuse := func(r Refusal) *pushed {
+		r.Key = key
+		b.push.Refused = append(b.push.Refused, r)
+		return nil
+	}
 	if err := b.idx.Broken[key]; err != nil {
-		b.push.Refused = append(b.push.Refused, Refusal{Key: key, Why: "the bucket's manifest cannot be used", Err: err})
-		return false
+		return refuse(Refusal{Why: "the bucket's manifest cannot be used", Err: err})
 	}
-	if len(rev.Files) == 0 && len(rev.NoExist) == 0 {
-		if entry == nil {
-			b.push.Refused = append(b.push.Refused, Refusal{Key: key, Why: "no file of it is here yet", Harmless: true})
-		}
-		return entry != nil
+	if len(rev.Files) == 0 && (entry == nil || len(entry.Files) == 0) {
+		return refuse(Refusal{Why: "no file of it is here yet", Harmless: true})
 	}
-	ours := &manifest.Manifest{Repo: repo.ID, Commit: rev.Commit, Hub: &manifest.Hub{Tree: rev.Tree, NoExist: slices.Clone(rev.NoExist)}}
+	ours := &manifest.Manifest{Repo: repo.ID, Commit: rev.Commit, Hub: &manifest.Hub{
+		Tree: rev.Tree, NoExist: slices.Clone(rev.NoExist), Refs: claims(repo, rev.Commit, entry),
+	}}
 	for _, f := range rev.Files {
 		ours.Files = append(ours.Files, manifest.File{Path: f.Path, Blob: f.ID, Size: f.Size})
 	}
 	if err := ours.Check(); err != nil {
-		b.push.Refused = append(b.push.Refused, Refusal{Key: key, Why: "its files contradict each other", Err: err})
-		return false
+		return refuse(Refusal{Why: "its files contradict each other", Err: err})
 	}
+	p := &pushed{ours: ours, base: entry, merged: ours}
 	if entry != nil {
-		if _, err := manifest.Merge(ours, entry.Manifest); err != nil {
-			b.push.Refused = append(b.push.Refused, Refusal{Key: key, Why: "the bucket has another content for the same commit", Err: err})
-			return false
-		}
-		if entry.Covers(ours) && !b.policy.Recheck {
-			b.push.UpToDate++
-			return true
+		var err error
+		if p.merged, err = manifest.Merge(ours, entry.Manifest); err != nil {
+			return refuse(Refusal{Why: "the bucket has another content for the same commit", Err: err})
 		}
 	}
-	b.push.Revisions = append(b.push.Revisions, PushRevision{ours, entry})
-	for _, f := range rev.Files {
-		b.blob(repo.ID, f, proven)
+	return p
+}
+
+// claims are when this machine learned that its refs name a commit. What is earlier than the bucket's claim by no more than file systems round is no news.
+func claims(repo *hfcache.Repo, commit hub.Commit, entry *remote.Entry) map[hub.Ref]time.Time {
+	const rounding = 2 * time.Second
+	var known map[hub.Ref]time.Time
+	if entry != nil && entry.Hub != nil {
+		known = entry.Hub.Refs
 	}
-	return true
+	claimed := map[hub.Ref]time.Time{}
+	for _, ref := range repo.Refs {
+		if ref.Commit != commit || ref.Learned.IsZero() {
+			continue
+		}
+		if claimed[ref.Name] = ref.Learned; known[ref.Name].Sub(ref.Learned).Abs() <= rounding {
+			claimed[ref.Name] = known[ref.Name]
+		}
+	}
+	return claimed
 }
 
 func (b *pushBuilder) blob(repo hub.Repo, f hfcache.File, proven map[hub.BlobID]int64) {
@@ -196,35 +301,80 @@ func (b *pushBuilder) blob(repo hub.Repo, f hfcache.File, proven map[hub.BlobID]
 	b.push.Blobs = append(b.push.Blobs, PushBlob{f.ID, repo, f, known})
 }
 
-func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, usable map[hub.Commit]bool) {
+func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, revisions map[hub.Commit]*pushed) {
 	key := remote.RefKey{Repo: repo.ID, Name: ref.Name}
+	revision := manifest.Key{Repo: repo.ID, Commit: ref.Commit}
 	refuse := func(r Refusal) {
-		r.Key, r.Ref = manifest.Key{Repo: repo.ID, Commit: ref.Commit}, ref.Name
+		r.Key, r.Ref = revision, ref.Name
 		b.push.Refused = append(b.push.Refused, r)
 	}
 	if err := b.idx.BrokenRefs[key]; err != nil && !b.policy.ForceRefs {
 		refuse(Refusal{Why: "the bucket's ref cannot be read", Err: err})
 		return
 	}
-	switch ok, here := usable[ref.Commit]; {
-	case here && !ok:
+	p, here := revisions[ref.Commit]
+	if here && p == nil {
 		return // said about the revision already
-	case !here && b.idx.Manifests[manifest.Key{Repo: repo.ID, Commit: ref.Commit}] == nil:
-		refuse(Refusal{Why: "it names a commit of which nothing is here", Harmless: true})
-		return
 	}
-	planned := PushRef{Key: key, Commit: ref.Commit, Learned: ref.Learned}
+	if !here {
+		entry := b.idx.Manifests[revision]
+		if entry == nil || len(entry.Files) == 0 {
+			refuse(Refusal{Why: "it names a commit of which nothing is here", Harmless: true})
+			return
+		}
+		p = &pushed{ours: &manifest.Manifest{Repo: repo.ID, Commit: ref.Commit, Hub: &manifest.Hub{}}, base: entry, merged: entry.Manifest}
+		revisions[ref.Commit] = p
+	}
+	planned := PushRef{Key: key, Commit: ref.Commit, Learned: ref.Learned, Manifest: p.merged}
 	if existing, ok := b.idx.Refs[key]; ok {
 		planned.Existing = &existing
 		if existing.Commit == ref.Commit {
+			if existing.Unsettled(p.merged, ref.Learned) {
+				b.push.Refs = append(b.push.Refs, planned)
+			}
 			return
 		}
-		if !ref.Learned.After(existing.Resolved) && !b.policy.ForceRefs {
-			refuse(Refusal{Why: "the bucket's ref was learned later; it names " + existing.Commit.Short(), Harmless: true})
+		if kept := b.judge(&planned, repo, ref); kept != nil {
+			b.push.Kept = append(b.push.Kept, *kept)
 			return
 		}
 	}
+	if planned.Force && p.merged.Hub != nil {
+		p.force = append(p.force, ref.Name)
+	}
 	b.push.Refs = append(b.push.Refs, planned)
+}
+
+// judge says whether the bucket's ref stays, and else completes the plan for it.
+func (b *pushBuilder) judge(planned *PushRef, repo *hfcache.Repo, ref hfcache.Ref) *KeptRef {
+	if b.policy.ForceRefs {
+		planned.Force = true
+		return nil
+	}
+	existing := planned.Existing
+	kept := &KeptRef{Key: planned.Key, Commit: planned.Commit, Kept: existing.Commit}
+	if !b.policy.mayMove(*existing, planned.Manifest, repo.ID, ref) {
+		return kept
+	}
+	old := manifest.Key{Repo: repo.ID, Commit: existing.Commit}
+	if b.idx.Broken[old] != nil {
+		return nil // the catalogue finds out whether it is another repository's
+	}
+	if entry := b.idx.Manifests[old]; entry != nil {
+		planned.Old = entry.Manifest
+	}
+	outcome, loss := existing.Replaceable(planned.Manifest, planned.Learned, planned.Old, hfcache.CanHold)
+	if outcome == remote.RefOlder && b.policy.FromHub[planned.Key] == planned.Commit {
+		planned.Force = true // the Hub stands above all claims, but cannot know what the bucket would lose
+		if loss = manifest.Worse(planned.Old.Contents(), planned.Manifest.Contents(), hfcache.CanHold); loss == nil {
+			outcome = remote.RefWritten
+		}
+	}
+	if outcome == remote.RefWritten {
+		return nil
+	}
+	kept.Loss = loss
+	return kept
 }
 
 // Unknown are the sizes of the blobs about which the store has to be asked.

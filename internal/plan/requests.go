@@ -92,13 +92,13 @@ func (p *Push) Requests(policy PushPolicy, unconditional bool) Requests {
 		write.Head, write.Get = 1, 1
 	}
 	for _, rev := range p.Revisions {
-		if rev.Base != nil && rev.Base.Covers(rev.Manifest) {
+		if rev.Base != nil && rev.Base.Covers(rev.Manifest) && len(rev.Force) == 0 {
 			continue
 		}
 		r = r.Plus(write).Plus(p.proof(rev))
 	}
 	for _, ref := range p.Refs {
-		if r = r.Plus(write); ref.Existing != nil && !policy.ForceRefs {
+		if r = r.Plus(write); ref.Existing != nil && ref.Old == nil && ref.Existing.Commit != ref.Commit && !ref.Force {
 			r.Get++ // the manifest that the ref names now, to see whose it is
 		}
 	}
@@ -148,6 +148,8 @@ type RevisionUploads struct {
 	Key          manifest.Key
 	Files, Blobs int   // files that it names, blobs to be uploaded
 	Bytes        int64 // to be uploaded
+	// Listed is how many files the commit has, and Present how many of these the bucket will have; both 0 if nobody knows the listing.
+	Listed, Present int
 }
 
 // PerRevision splits what has to be uploaded by the revisions that need it, in their order.
@@ -159,7 +161,12 @@ func (p *Push) PerRevision() []RevisionUploads {
 	}
 	split := make([]RevisionUploads, len(p.Revisions))
 	for i, rev := range p.Revisions {
-		split[i] = RevisionUploads{Key: rev.Manifest.Key(), Files: len(rev.Manifest.Files)}
+		split[i] = RevisionUploads{Key: rev.Manifest.Key(), Files: len(rev.Manifest.Files), Listed: len(rev.Merged.Tree())}
+		for path := range rev.Merged.Tree() {
+			if _, ok := rev.Merged.File(path); ok {
+				split[i].Present++
+			}
+		}
 		for _, f := range rev.Manifest.Files {
 			if size, ok := missing[f.Blob]; ok {
 				delete(missing, f.Blob)

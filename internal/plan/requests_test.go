@@ -64,7 +64,7 @@ func TestPerRevision(t *testing.T) {
 		for _, id := range ids {
 			m.Files = append(m.Files, manifest.File{Path: hub.Path("file of " + id), Blob: id})
 		}
-		return plan.PushRevision{Manifest: m}
+		return plan.PushRevision{Manifest: m, Merged: m}
 	}
 	p := &plan.Push{
 		Blobs:     []plan.PushBlob{blob("a", 1, plan.Missing), blob("b", 20, plan.Present), blob("c", 300, plan.Missing)},

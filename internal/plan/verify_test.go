@@ -153,7 +153,7 @@ func TestPullOnly(t *testing.T) {
 	m := &manifest.Manifest{Repo: hub.Repo{Type: hub.Model, Name: "org/name"}, Commit: commit("a"), Files: []manifest.File{
 		{Path: "[a]", Blob: blob("1"), Size: 1}, {Path: "a", Blob: blob("2"), Size: 1}, {Path: "b", Blob: blob("1"), Size: 1}, {Path: "c", Blob: blob("3"), Size: 1},
 	}}
-	p := plan.NewPull(m, nil, nil, plan.PullPolicy{})
+	p := plan.NewPull(m, nil, nil, nil, plan.PullPolicy{})
 	p.Only(func(path hub.Path) bool { return path == "b" || path == "c" })
 	want := []manifest.File{{Path: "[a]", Blob: blob("1"), Size: 1}, {Path: "c", Blob: blob("3"), Size: 1}}
 	if diff := cmp.Diff(want, p.Blobs); diff != "" {

@@ -67,9 +67,27 @@ type Ref struct {
 	Name   hub.Ref
 	Commit hub.Commit
 	// Resolved is when the machine that pushed the ref learned of it; for refs of tools that do not say, when the object was written.
-	Resolved  time.Time
+	Resolved time.Time
+	// Undated says that the object does not tell when the ref was learned: it was written by the Python tool, or lies in a store that keeps no metadata.
+	Undated bool
+	// After is the time of the commit that the ref named before, which the ref must not fall behind. It is zero if the object does not tell.
+	After time.Time
+	// FromHub says that the Hub itself was asked just now, and that no machine's claim stands above it.
+	FromHub   bool
 	ObjectKey string
 	ETag      string
+}
+
+// Time is when the ref began to name its commit, as far as anybody knows. m is what the bucket knows of that commit, or nil. See docs/format.md, "Which ref is newer".
+func (r Ref) Time(m *manifest.Manifest) time.Time {
+	if r.FromHub {
+		return r.Resolved
+	}
+	t := m.RefTime(r.Name, r.Resolved)
+	if r.After.After(t) {
+		return r.After
+	}
+	return t
 }
 
 // ErrNotFound is wrapped when the bucket has no such repository, revision or ref.
@@ -185,8 +203,11 @@ func (c *Catalog) readOnce(ctx context.Context, key string, limit int64) (data [
 // maxRef is more bytes than any ref object has: 40 digits, and perhaps a newline from other tools.
 const maxRef = 128
 
-// metaResolved is the metadata of a ref object that says when the pushing machine learned of it, in RFC 3339.
-const metaResolved = "resolved-at"
+// Metadata of a ref object, times in RFC 3339.
+const (
+	metaResolved = "resolved-at" // when the pushing machine learned of it
+	metaAfter    = "after"       // the time of the commit that the ref named before
+)
 
 // Ref fetches one ref. A missing one is [ErrNotFound].
 func (c *Catalog) Ref(ctx context.Context, repo hub.Repo, name hub.Ref) (Ref, error) {
@@ -216,11 +237,14 @@ func (c *Catalog) refAt(ctx context.Context, objectKey string, name hub.Ref) (Re
 	if err != nil {
 		return Ref{}, err
 	}
-	resolved := info.Modified
+	ref := Ref{Name: name, Commit: commit, Resolved: info.Modified, Undated: true, ObjectKey: objectKey, ETag: info.ETag}
 	if t, err := time.Parse(time.RFC3339Nano, info.Metadata[metaResolved]); err == nil {
-		resolved = t
+		ref.Resolved, ref.Undated = t, false
 	}
-	return Ref{Name: name, Commit: commit, Resolved: resolved, ObjectKey: objectKey, ETag: info.ETag}, nil
+	if t, err := time.Parse(time.RFC3339Nano, info.Metadata[metaAfter]); err == nil {
+		ref.After = t
+	}
+	return ref, nil
 }
 
 func parseRefBody(objectKey string, data []byte) (hub.Commit, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 
@@ -75,6 +76,14 @@ func (c *Catalog) Lookup(ctx context.Context, revisions []manifest.Key, refs []R
 		return nil, err
 	}
 	return idx, nil
+}
+
+// Add takes in what another look-up found.
+func (idx *Index) Add(more *Index) {
+	maps.Copy(idx.Manifests, more.Manifests)
+	maps.Copy(idx.Refs, more.Refs)
+	maps.Copy(idx.Broken, more.Broken)
+	maps.Copy(idx.BrokenRefs, more.BrokenRefs)
 }
 
 func isDamage(err error) bool {

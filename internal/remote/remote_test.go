@@ -43,6 +43,16 @@ func manifestOf(repo hub.Repo, c hub.Commit, texts ...string) *manifest.Manifest
 	return m
 }
 
+// update is a ref that is to name a commit of one file.
+func update(repo hub.Repo, name hub.Ref, c hub.Commit, learned time.Time) remote.RefUpdate {
+	return remote.RefUpdate{Name: name, Manifest: manifestOf(repo, c, "one"), Learned: learned}
+}
+
+func forced(u remote.RefUpdate) remote.RefUpdate {
+	u.Force = true
+	return u
+}
+
 // unconditional is a store without conditional writes, as Backblaze B2 is.
 type unconditional struct{ store.Store }
 
@@ -205,9 +215,11 @@ func TestSharedKeyIsBelievedByItsBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcome, err := c.PutRef(t.Context(), remote.RefKey{Repo: model, Name: "main"}, commit("e"), now, &existing, false)
-	if err != nil || outcome != remote.RefForeign {
-		t.Errorf("writing over it: %v, %v; want RefForeign", outcome, err)
+	foreign := update(model, "main", commit("e"), now)
+	foreign.Existing = &existing
+	put, err := c.PutRef(t.Context(), foreign)
+	if err != nil || put.Outcome != remote.RefForeign {
+		t.Errorf("writing over it: %v, %v; want RefForeign", put, err)
 	}
 }
 
@@ -221,9 +233,9 @@ func TestLegacyRefOfAnotherRepositoryIsNotFound(t *testing.T) {
 	if len(refs)+len(broken) > 0 || err != nil {
 		t.Errorf("refs %v, broken %v, %v; want none", refs, broken, err)
 	}
-	outcome, err := c.PutRef(t.Context(), remote.RefKey{Repo: dataset, Name: "main"}, commit("d"), time.Now(), nil, false)
-	if err != nil || outcome != remote.RefWritten {
-		t.Errorf("the dataset's own ref: %v, %v", outcome, err)
+	put, err := c.PutRef(t.Context(), update(dataset, "main", commit("d"), time.Now()))
+	if err != nil || put.Outcome != remote.RefWritten {
+		t.Errorf("the dataset's own ref: %v, %v", put, err)
 	}
 	if ref, err := c.Ref(t.Context(), model, "main"); err != nil || ref.Commit != commit("a") {
 		t.Errorf("the model's ref is now %v, %v", ref, err)
@@ -234,7 +246,7 @@ func TestKnownRefsAreReadAgainIfReplaced(t *testing.T) {
 	c := newCatalog(t)
 	put := func(to hub.Commit) remote.Ref {
 		t.Helper()
-		if _, err := c.PutRef(t.Context(), remote.RefKey{Repo: model, Name: "main"}, to, time.Now(), nil, true); err != nil {
+		if _, err := c.PutRef(t.Context(), forced(update(model, "main", to, time.Now()))); err != nil {
 			t.Fatal(err)
 		}
 		ref, err := c.Ref(t.Context(), model, "main")
@@ -285,15 +297,21 @@ func TestRefsMoveForward(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCatalog(t)
-			key := remote.RefKey{Repo: model, Name: "feat/x"}
+			for _, digit := range []string{"a", "b"} {
+				if _, _, err := c.PutManifest(t.Context(), manifestOf(model, commit(digit), "one"), nil, trustAll); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if test.there != "" {
-				if _, err := c.PutRef(t.Context(), key, test.there, test.at, nil, false); err != nil {
+				if _, err := c.PutRef(t.Context(), update(model, "feat/x", test.there, test.at)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			// nil: this machine looked before the other one wrote.
-			got, err := c.PutRef(t.Context(), key, commit("b"), test.learned, nil, test.force)
-			if err != nil || got != test.want {
+			u := update(model, "feat/x", commit("b"), test.learned)
+			u.Force = test.force
+			got, err := c.PutRef(t.Context(), u)
+			if err != nil || got.Outcome != test.want {
 				t.Errorf("outcome %v, %v; want %v", got, err, test.want)
 			}
 			ref, err := c.Ref(t.Context(), model, "feat/x")
@@ -306,8 +324,7 @@ func TestRefsMoveForward(t *testing.T) {
 
 func TestWrongClockCannotFreezeARef(t *testing.T) {
 	c := newCatalog(t)
-	key := remote.RefKey{Repo: model, Name: "main"}
-	if _, err := c.PutRef(t.Context(), key, commit("a"), time.Now().Add(1000*time.Hour), nil, false); err != nil {
+	if _, err := c.PutRef(t.Context(), update(model, "main", commit("a"), time.Now().Add(1000*time.Hour))); err != nil {
 		t.Fatal(err)
 	}
 	ref, err := c.Ref(t.Context(), model, "main")
@@ -331,9 +348,8 @@ func TestRefsOfTheSameSecondsKeepTheirOrder(t *testing.T) {
 	c := newCatalog(t)
 	now := time.Date(2026, 11, 23, 12, 0, 0, 999_000_000, time.UTC)
 	c.Store = clocked{c.Store, now}
-	key := remote.RefKey{Repo: model, Name: "main"}
 	for i, learned := range []time.Time{now.Add(-500 * time.Millisecond), now.Add(-100 * time.Millisecond), now.Add(3 * time.Second), now.Add(time.Hour)} {
-		if _, err := c.PutRef(t.Context(), key, commit(string(rune('a'+i))), learned, nil, true); err != nil {
+		if _, err := c.PutRef(t.Context(), update(model, "main", commit(string(rune('a'+i))), learned)); err != nil {
 			t.Fatal(err)
 		}
 		ref, err := c.Ref(t.Context(), model, "main")

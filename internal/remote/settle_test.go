@@ -73,7 +73,7 @@ func TestSlowWriterWithoutConditionalWritesMovesNoRefBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var both sync.WaitGroup
 		move := func(c *remote.Catalog, to hub.Commit, at time.Time) {
-			if _, err := c.PutRef(t.Context(), remote.RefKey{Repo: model, Name: "main"}, to, at, nil, false); err != nil {
+			if _, err := c.PutRef(t.Context(), update(model, "main", to, at)); err != nil {
 				t.Error(err)
 			}
 		}

@@ -29,6 +29,7 @@ func (c *Catalog) PutManifest(ctx context.Context, m *manifest.Manifest, base *E
 	unproven func(context.Context, *manifest.Manifest) (*manifest.Manifest, error),
 ) (merged *manifest.Manifest, written bool, err error) {
 	key := manifest.ManifestKey(manifest.RepoKey(m.Repo), m.Commit)
+	m = c.withoutFuture(ctx, m)
 	for range maxRounds {
 		merged = m
 		if base != nil {
@@ -112,76 +113,169 @@ type RefOutcome uint8
 
 // The outcomes of PutRef.
 const (
-	RefWritten  RefOutcome = iota + 1
-	RefSame                // the bucket names this commit already
-	RefOlder               // the bucket's ref was learned later; it stays
-	RefForeign             // the key's ref belongs to another repository; it stays
-	RefUnproven            // the bucket has no manifest of the commit
+	RefWritten RefOutcome = iota + 1
+	RefSame               // the bucket names this commit already
+	RefOlder              // the bucket's ref was learned later; it stays
+	RefWorse              // the bucket's ref leads to files that would be missing; it stays
+	RefForeign            // the key's ref belongs to another repository; it stays
 )
 
-// PutRef makes a ref name a commit, learned at the given time, unless the bucket knows something newer. existing is what the bucket had when the caller looked, or
-// nil. force writes whatever the bucket says. The caller has seen to it that the commit's manifest is in the bucket.
-func (c *Catalog) PutRef(ctx context.Context, key RefKey, commit hub.Commit, learned time.Time, existing *Ref, force bool) (RefOutcome, error) {
-	objectKey := manifest.RefKey(manifest.RepoKey(key.Repo), key.Name)
-	learned = c.notFuture(ctx, learned)
-	for range maxRounds {
-		etag := ""
-		if existing != nil {
-			outcome, err := c.judge(ctx, key.Repo, *existing, commit, learned, force)
-			if outcome != RefWritten || err != nil {
-				return outcome, err
-			}
-			if existing.ObjectKey == objectKey {
-				etag = existing.ETag
-			}
-		}
-		options := store.PutOptions{
-			ContentType: "text/plain",
-			Metadata:    map[string]string{metaResolved: learned.UTC().Format(time.RFC3339Nano)},
-		}
-		err := c.putChecked(ctx, objectKey, []byte(commit), options, etag)
-		if err == nil {
-			return RefWritten, nil
-		}
-		if !errors.Is(err, store.ErrExists) {
-			return 0, err
-		}
-		now, err := c.Ref(ctx, key.Repo, key.Name)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			existing = nil
-		case err != nil:
-			return 0, err
-		default:
-			existing = &now
-		}
-	}
-	return 0, fmt.Errorf("%s: %w", objectKey, errContended)
+// RefUpdate is a ref that is to name a commit. The caller has seen to it that the commit's manifest is in the bucket.
+type RefUpdate struct {
+	Name hub.Ref
+	// Manifest is what the bucket has of the commit. Its claims about the ref count beside Learned.
+	Manifest *manifest.Manifest
+	// Learned is when this machine learned that the ref names the commit; zero if it does not know.
+	Learned time.Time
+	// Existing is what the bucket had when the caller looked, or nil.
+	Existing *Ref
+	// Old is what the bucket has of the commit that Existing names; nil if the caller does not know.
+	Old *manifest.Manifest
+	// Force writes the ref whatever the bucket says, as learned now by the store's clock.
+	Force bool
+	// Holds says which paths this platform can have, as in [manifest.Worse].
+	Holds func(hub.Path) bool
 }
 
-// judge says RefWritten if the ref may be replaced.
-func (c *Catalog) judge(ctx context.Context, repo hub.Repo, existing Ref, commit hub.Commit, learned time.Time, force bool) (RefOutcome, error) {
+// time is when the ref began to name the commit.
+func (u *RefUpdate) time() time.Time { return u.Manifest.RefTime(u.Name, u.Learned) }
+
+// RefResult is what became of a ref.
+type RefResult struct {
+	Outcome  RefOutcome
+	Existing *Ref           // the bucket's ref that stays, for RefOlder, RefWorse and RefForeign
+	Loss     *manifest.Loss // for RefWorse
+}
+
+// PutRef makes a ref name a commit, unless the bucket knows something newer or would lose by it.
+func (c *Catalog) PutRef(ctx context.Context, u RefUpdate) (RefResult, error) {
+	repo := u.Manifest.Repo
+	objectKey := manifest.RefKey(manifest.RepoKey(repo), u.Name)
+	for range maxRounds {
+		metadata := map[string]string{metaResolved: metaTime(c.notFuture(ctx, u.time()))}
+		etag := ""
+		if u.Existing != nil {
+			result, after, err := c.judge(ctx, u)
+			if result.Outcome != RefWritten || err != nil {
+				return result, err
+			}
+			if !after.IsZero() {
+				metadata[metaAfter] = metaTime(after)
+			}
+			if u.Existing.Commit == u.Manifest.Commit {
+				metadata[metaResolved] = metaTime(u.Existing.settled(u.Manifest, u.Learned))
+			}
+			if u.Existing.ObjectKey == objectKey {
+				etag = u.Existing.ETag
+			}
+		}
+		if u.Force {
+			now, _ := c.storeNow(ctx)
+			metadata[metaResolved] = metaTime(u.Manifest.RefTime(u.Name, now))
+		}
+		err := c.putChecked(ctx, objectKey, []byte(u.Manifest.Commit), store.PutOptions{ContentType: "text/plain", Metadata: metadata}, etag)
+		if err == nil {
+			return RefResult{Outcome: RefWritten}, nil
+		}
+		if !errors.Is(err, store.ErrExists) {
+			return RefResult{}, err
+		}
+		now, err := c.Ref(ctx, repo, u.Name)
+		switch u.Old = nil; {
+		case errors.Is(err, ErrNotFound):
+			u.Existing = nil
+		case err != nil:
+			return RefResult{}, err
+		default:
+			u.Existing = &now
+		}
+	}
+	return RefResult{}, fmt.Errorf("%s: %w", objectKey, errContended)
+}
+
+// metaTime writes a time as metadata. An unknown one is older than all others.
+func metaTime(t time.Time) string {
+	if t.IsZero() {
+		t = time.Unix(0, 0)
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// judge says RefWritten if the bucket's ref may be replaced, and then the time that the new one must not fall behind.
+func (c *Catalog) judge(ctx context.Context, u RefUpdate) (result RefResult, after time.Time, err error) {
+	existing, stays := *u.Existing, func(o RefOutcome) RefResult { return RefResult{Outcome: o, Existing: u.Existing} }
 	repoKey, _, err := manifest.ParseRefKey(existing.ObjectKey)
 	if err != nil {
-		return 0, err
+		return RefResult{}, time.Time{}, err
 	}
-	ours := repoKey == manifest.RepoKey(repo)
+	ours := repoKey == manifest.RepoKey(u.Manifest.Repo)
 	switch {
-	case existing.Commit == commit && ours:
-		return RefSame, nil
-	case existing.Commit == commit || force:
+	case existing.Commit == u.Manifest.Commit && ours && !u.Force && !existing.Unsettled(u.Manifest, u.Learned):
+		return stays(RefSame), time.Time{}, nil
+	case existing.Commit == u.Manifest.Commit:
+		return stays(RefWritten), existing.After, nil
+	case u.Force:
+		return stays(RefWritten), time.Time{}, nil
+	}
+	old := u.Old
+	if old == nil {
+		if old, err = c.oldManifest(ctx, u.Manifest.Repo, repoKey, existing.Commit); err != nil {
+			if _, wrongBody := errors.AsType[*WrongBodyError](err); wrongBody {
+				return stays(RefForeign), time.Time{}, nil
+			}
+			return RefResult{}, time.Time{}, err
+		}
+	}
+	if outcome, loss := existing.Replaceable(u.Manifest, u.Learned, old, u.Holds); outcome != RefWritten {
+		return RefResult{outcome, u.Existing, loss}, time.Time{}, nil
+	}
+	if old == nil || len(old.Files) == 0 {
+		return stays(RefWritten), time.Time{}, nil
+	}
+	return stays(RefWritten), existing.Time(old), nil
+}
+
+// oldManifest is what a ref leads to, nil if that is nothing that can be used.
+func (c *Catalog) oldManifest(ctx context.Context, repo hub.Repo, repoKey string, commit hub.Commit) (*manifest.Manifest, error) {
+	entry, err := c.manifestAt(ctx, manifest.ManifestKey(repoKey, commit), manifest.Key{Repo: repo, Commit: commit})
+	switch {
+	case err == nil:
+		return entry.Manifest, nil
+	case errors.Is(err, store.ErrNotFound) || errors.Is(err, manifest.ErrInvalid):
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return nil, err
+}
+
+// Replaceable says whether the ref may name another commit: RefWritten, or RefOlder or RefWorse, then with what would be lost. m is what the bucket has of that commit, learned is when this machine
+// learned that the ref names it; old is what the bucket has of the commit that the ref names now. A ref that leads to no file may always be replaced.
+func (r Ref) Replaceable(m *manifest.Manifest, learned time.Time, old *manifest.Manifest, holds func(hub.Path) bool) (RefOutcome, *manifest.Loss) {
+	if old == nil || len(old.Files) == 0 {
 		return RefWritten, nil
 	}
-	_, err = c.manifestAt(ctx, manifest.ManifestKey(repoKey, existing.Commit), manifest.Key{Repo: repo, Commit: existing.Commit})
-	switch _, wrongBody := errors.AsType[*WrongBodyError](err); {
-	case wrongBody:
-		return RefForeign, nil
-	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, manifest.ErrInvalid):
-		return 0, err
-	case !learned.After(existing.Resolved):
+	if !m.RefTime(r.Name, learned).After(r.Time(old)) {
 		return RefOlder, nil
 	}
+	if loss := manifest.Worse(old.Contents(), m.Contents(), holds); loss != nil {
+		return RefWorse, loss
+	}
 	return RefWritten, nil
+}
+
+// sameTime is how far apart two times may be that mean the same: file systems keep seconds, some of them pairs of seconds.
+const sameTime = 2 * time.Second
+
+// settled is the time that the object of a ref should tell, now that a machine learned of the same commit at another time.
+func (r Ref) settled(m *manifest.Manifest, learned time.Time) time.Time {
+	if learned.IsZero() || r.Resolved.Before(learned) {
+		learned = r.Resolved
+	}
+	return m.RefTime(r.Name, learned)
+}
+
+// Unsettled says whether the object tells another time than it should, as [Ref.Time] would have it. Readers look at the manifest as well; writers that refuse a commit as older do not.
+func (r Ref) Unsettled(m *manifest.Manifest, learned time.Time) bool {
+	return !r.Undated && r.settled(m, learned).Sub(r.Resolved).Abs() > sameTime
 }
 
 // notFuture keeps a machine whose clock is ahead from freezing a ref: nothing was learned later than now, by the store's clock. What was learned within the span
@@ -192,4 +286,24 @@ func (c *Catalog) notFuture(ctx context.Context, t time.Time) time.Time {
 		return latest
 	}
 	return t
+}
+
+// withoutFuture is a manifest without claims of the future.
+func (c *Catalog) withoutFuture(ctx context.Context, m *manifest.Manifest) *manifest.Manifest {
+	if m.Hub == nil || len(m.Hub.Refs) == 0 {
+		return m
+	}
+	copied, known := *m, *m.Hub
+	known.Refs = make(map[hub.Ref]time.Time, len(m.Hub.Refs))
+	for name, t := range m.Hub.Refs {
+		known.Refs[name] = c.notFuture(ctx, t)
+	}
+	copied.Hub = &known
+	return &copied
+}
+
+// StoreNow is what time it is where the bucket is, or here if it does not say.
+func (c *Catalog) StoreNow(ctx context.Context) time.Time {
+	now, _ := c.storeNow(ctx)
+	return now
 }
