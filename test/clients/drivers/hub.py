@@ -42,7 +42,9 @@ def version():
 
 def download(repo, type="model", revision=None, allow=None):
     """snapshot_download; gives the name of the snapshot folder, which is the commit."""
-    return os.path.basename(snapshot_download(repo, repo_type=type, revision=revision, allow_patterns=allow))
+    # Without symlinks the client moves a blob to its path. Where two paths have the same bytes, another of its threads may be about to copy that blob, and fails.
+    workers = 1 if os.environ.get("HF_HUB_DISABLE_SYMLINKS") else 8
+    return os.path.basename(snapshot_download(repo, repo_type=type, revision=revision, allow_patterns=allow, max_workers=workers))
 
 
 def file(repo, path, type="model", revision=None, local=False):
