@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
@@ -65,6 +66,15 @@ func (e *Engine) store() store.Store { return e.Catalog.Store }
 func (e *Engine) shared() *pool {
 	e.once.Do(func() { e.pool = newPool(cmp.Or(e.Options.Requests, mostRequests)) })
 	return e.pool
+}
+
+// behind is how far this machine's clock is behind the store's. What is less than a minute makes no difference to refs.
+func (e *Engine) behind(ctx context.Context) time.Duration {
+	const matters = time.Minute
+	if behind := e.Catalog.StoreNow(ctx).Sub(e.Catalog.Now()); behind > matters {
+		return behind
+	}
+	return 0
 }
 
 func (e *Engine) workers() int { return cmp.Or(e.Options.Workers, 8) }

@@ -134,6 +134,7 @@ func (e *Engine) PreparePull(ctx context.Context, repo hub.Repo, revision string
 	}
 	known := map[hub.Commit]*manifest.Manifest{}
 	if !t.alone {
+		policy.Behind = e.behind(ctx)
 		for _, commit := range plan.LocalRefsToJudge(t.manifest, refs, local, policy) {
 			switch entry, err := e.Catalog.Manifest(ctx, manifest.Key{Repo: repo, Commit: commit}); {
 			case err == nil:

@@ -52,6 +52,7 @@ func (e *Engine) PreparePush(ctx context.Context, inv *hfcache.Inventory, policy
 	if err != nil {
 		return nil, err
 	}
+	policy.Behind = e.behind(ctx)
 	if keys := plan.RefsToJudge(inv, idx, policy); len(keys) > 0 {
 		more, err := e.Catalog.Lookup(ctx, keys, nil)
 		if err != nil {

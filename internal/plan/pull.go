@@ -21,6 +21,8 @@ type PullPolicy struct {
 	Refresh bool
 	// RequireComplete moves no ref to a snapshot that is not known to be complete.
 	RequireComplete bool
+	// Behind is as in [PushPolicy]. [engine.Engine.PreparePull] sets it.
+	Behind time.Duration
 }
 
 // Pull is what has to be done so that the cache has a revision of the bucket.
@@ -104,7 +106,7 @@ func LocalRefsToJudge(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Re
 	}
 	for _, ref := range refs {
 		for _, l := range local.Refs {
-			if l.Name == ref.Name && l.Commit != ref.Commit && l.Learned.After(ref.Time(m)) && !slices.Contains(commits, l.Commit) {
+			if l.Name == ref.Name && l.Commit != ref.Commit && learned(l, policy.Behind).After(ref.Time(m)) && !slices.Contains(commits, l.Commit) {
 				commits = append(commits, l.Commit)
 			}
 		}
@@ -149,7 +151,7 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*ma
 	if local != nil {
 		for _, l := range local.Refs {
 			if l.Name == ref.Name {
-				here, exists = PullRef{l.Name, l.Commit, l.Learned}, true
+				here, exists = PullRef{l.Name, l.Commit, learned(l, policy.Behind)}, true
 			}
 		}
 	}

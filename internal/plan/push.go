@@ -24,6 +24,16 @@ type PushPolicy struct {
 	ForceRefs bool
 	// FromHub are refs of which the Hub itself said just now which commit they name. They move even if the bucket's were learned later.
 	FromHub map[remote.RefKey]hub.Commit
+	// Behind is how far this machine's clock is behind the store's, by which the times of its files are too early; 0 if it is not. [engine.Engine.PreparePush] sets it.
+	Behind time.Duration
+}
+
+// learned is when this machine learned of a ref, by the store's clock. A clock that is ahead needs no care: claims that are too late give way to the earliest.
+func learned(ref hfcache.Ref, behind time.Duration) time.Time {
+	if ref.Learned.IsZero() {
+		return ref.Learned
+	}
+	return ref.Learned.Add(behind)
 }
 
 // Push is what has to be done so that the bucket knows what the cache has.
@@ -155,7 +165,7 @@ func RefsToJudge(inv *hfcache.Inventory, idx *remote.Index, policy PushPolicy) [
 // mayMove says whether the bucket's ref can be older than this machine's, for all that its object tells.
 func (p PushPolicy) mayMove(existing remote.Ref, ours *manifest.Manifest, repo hub.Repo, ref hfcache.Ref) bool {
 	fromHub := p.FromHub[remote.RefKey{Repo: repo, Name: ref.Name}] == ref.Commit
-	return fromHub || existing.Undated || ours.RefTime(ref.Name, ref.Learned).After(existing.Resolved)
+	return fromHub || existing.Undated || ours.RefTime(ref.Name, learned(ref, p.Behind)).After(existing.Resolved)
 }
 
 // NewPush compares a cache, in which every file has an id, with what the bucket knows of the same revisions and refs, and of those of [RefsToJudge].
@@ -250,7 +260,7 @@ func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision) *pushe
 		return refuse(Refusal{Why: "no file of it is here yet", Harmless: true})
 	}
 	ours := &manifest.Manifest{Repo: repo.ID, Commit: rev.Commit, Hub: &manifest.Hub{
-		Tree: rev.Tree, NoExist: slices.Clone(rev.NoExist), Refs: claims(repo, rev.Commit, entry),
+		Tree: rev.Tree, NoExist: slices.Clone(rev.NoExist), Refs: b.claims(repo, rev.Commit, entry),
 	}}
 	for _, f := range rev.Files {
 		ours.Files = append(ours.Files, manifest.File{Path: f.Path, Blob: f.ID, Size: f.Size})
@@ -269,7 +279,7 @@ func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision) *pushe
 }
 
 // claims are when this machine learned that its refs name a commit. What is earlier than the bucket's claim by no more than file systems round is no news.
-func claims(repo *hfcache.Repo, commit hub.Commit, entry *remote.Entry) map[hub.Ref]time.Time {
+func (b *pushBuilder) claims(repo *hfcache.Repo, commit hub.Commit, entry *remote.Entry) map[hub.Ref]time.Time {
 	const rounding = 2 * time.Second
 	var known map[hub.Ref]time.Time
 	if entry != nil && entry.Hub != nil {
@@ -280,9 +290,11 @@ func claims(repo *hfcache.Repo, commit hub.Commit, entry *remote.Entry) map[hub.
 		if ref.Commit != commit || ref.Learned.IsZero() {
 			continue
 		}
-		if claimed[ref.Name] = ref.Learned; known[ref.Name].Sub(ref.Learned).Abs() <= rounding {
-			claimed[ref.Name] = known[ref.Name]
+		at := learned(ref, b.policy.Behind)
+		if before := known[ref.Name]; before.Sub(at).Abs() <= rounding {
+			at = before
 		}
+		claimed[ref.Name] = at
 	}
 	return claimed
 }
@@ -325,11 +337,11 @@ func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, revisions map[hub
 		p = &pushed{ours: &manifest.Manifest{Repo: repo.ID, Commit: ref.Commit, Hub: &manifest.Hub{}}, base: entry, merged: entry.Manifest}
 		revisions[ref.Commit] = p
 	}
-	planned := PushRef{Key: key, Commit: ref.Commit, Learned: ref.Learned, Manifest: p.merged}
+	planned := PushRef{Key: key, Commit: ref.Commit, Learned: learned(ref, b.policy.Behind), Manifest: p.merged}
 	if existing, ok := b.idx.Refs[key]; ok {
 		planned.Existing = &existing
 		if existing.Commit == ref.Commit {
-			if existing.Unsettled(p.merged, ref.Learned) {
+			if existing.Unsettled(p.merged, planned.Learned) {
 				b.push.Refs = append(b.push.Refs, planned)
 			}
 			return
