@@ -40,6 +40,9 @@ func (a *app) pullCommand() *cobra.Command {
 snapshot as the Hub's own clients would have: links, the listing of the commit, marks of absent files and
 refs. Afterwards Python, JS and Rust clients load it offline.
 
+A local ref stays if it was learned later than the bucket's, or if files that it leads to would be missing. What
+"offline:" says is about the commit that the local ref names afterwards.
+
 The revision is a branch, a tag, "refs/pr/1", a full commit or the beginning of one; without one, main.
 It ends by saying whether the snapshot is whole: "offline: ready", "partial (3 of 12 files)" or, where the
 machine that pushed had no listing of the commit, "unknown (no file listing)".
@@ -71,7 +74,7 @@ EXIT STATUS
 	flags.IntVar(&o.workers, "workers", defaultWorkers, "large blobs moved at once")
 	flags.StringArrayVar(&o.include, "include", nil, "only files that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no files that match this glob (may be repeated)")
-	flags.BoolVar(&o.forceRefs, "force-refs", false, "move local refs even if they were learned later than the bucket's")
+	flags.BoolVar(&o.forceRefs, "force-refs", false, "move local refs to the bucket's commits, whatever they name now")
 	o.hub.flags(cmd)
 	flags.BoolVar(&o.requireComplete, "require-complete", false, "fail unless the snapshot is known to be whole")
 	return cmd

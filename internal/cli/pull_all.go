@@ -56,7 +56,7 @@ EXIT STATUS
 	flags.StringArrayVar(&o.include, "include", nil, "only repositories that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
 	flags.BoolVar(&o.allRefs, "all-refs", false, "the commits of all refs, not only main")
-	flags.BoolVar(&o.forceRefs, "force-refs", false, "move local refs even if they were learned later than the bucket's")
+	flags.BoolVar(&o.forceRefs, "force-refs", false, "move local refs to the bucket's commits, whatever they name now")
 	o.hub.fallbackFlag(cmd)
 	return cmd
 }

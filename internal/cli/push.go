@@ -49,6 +49,10 @@ With --complete the rest of what the cache has only in part is fetched from the 
 Repositories that look gated, by the front matter of their README or by their licence, are left out and named.
 An interrupted push is carried on by the next one.
 
+A ref of the bucket moves only to a commit that was learned later and that lacks no file which the ref leads to
+today. Where it stays, the files are uploaded all the same, and the next push moves it once the commit is complete.
+--force-refs moves it at once, and all who pull follow.
+
 EXIT STATUS
   0 everything is in the bucket; 3 some files could not be pushed; 6 some files are damaged;
   4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.`,
@@ -69,7 +73,7 @@ EXIT STATUS
 	flags.StringArrayVar(&o.include, "include", nil, "only repositories that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
 	flags.StringVar(&o.repoType, "repo-type", "", "type of the repositories named without one: model, dataset, space, kernel")
-	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs even if they were learned later than the local ones")
+	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs to the local commits, whatever they name now")
 	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the first push of everything to a bucket")
 	flags.BoolVar(&o.complete, "complete", false, "fetch from the Hub what revisions lack that were downloaded in part, and push them whole")
