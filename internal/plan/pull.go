@@ -171,7 +171,7 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*ma
 		if kept.Loss = manifest.Worse(contents(kept.Local), p.contents(), hfcache.CanHold); kept.Loss != nil {
 			kept.Why = KeptWorse
 		}
-	case !exists && len(p.contents().Has) == 0:
+	case !exists && len(p.Files) == 0 && (p.Local == nil || len(p.Local.Files) == 0):
 		kept.Why = KeptEmpty
 	}
 	if kept.Why != 0 {

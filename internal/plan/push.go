@@ -143,11 +143,12 @@ func Disputes(inv *hfcache.Inventory, idx *remote.Index) []Dispute {
 // the index.
 func RefsToJudge(inv *hfcache.Inventory, idx *remote.Index, policy PushPolicy) []manifest.Key {
 	var keys []manifest.Key
+	listed := map[manifest.Key]bool{}
 	for _, repo := range inv.Repos {
 		for _, ref := range repo.Refs {
 			existing, ok := idx.Refs[remote.RefKey{Repo: repo.ID, Name: ref.Name}]
 			key := manifest.Key{Repo: repo.ID, Commit: existing.Commit}
-			if !ok || existing.Commit == ref.Commit || policy.ForceRefs || idx.Manifests[key] != nil || slices.Contains(keys, key) {
+			if !ok || existing.Commit == ref.Commit || policy.ForceRefs || idx.Manifests[key] != nil || listed[key] {
 				continue
 			}
 			var ours *manifest.Manifest
@@ -155,7 +156,7 @@ func RefsToJudge(inv *hfcache.Inventory, idx *remote.Index, policy PushPolicy) [
 				ours = entry.Manifest
 			}
 			if policy.mayMove(existing, ours, repo.ID, ref) {
-				keys = append(keys, key)
+				keys, listed[key] = append(keys, key), true
 			}
 		}
 	}
