@@ -112,7 +112,7 @@ func (o *pullOptions) run(ctx context.Context) (err error) {
 	report, err := o.pull(ctx, s)
 	s.progress.Close()
 	if err != nil {
-		return notInBucket(ctx, err, o.repo, s.Catalog)
+		return notInBucket(ctx, err, wanted{"pull", o.repo, o.revision}, s.Catalog)
 	}
 	if o.json {
 		if err := o.printJSON(report); err != nil {
