@@ -31,6 +31,7 @@ type pullOptions struct {
 	repo   hub.Repo
 	policy plan.PullPolicy
 
+	makeRoom bool  // where the disk is full, what was begun goes, so that others fit
 	promised int64 // bytes of the disk's free space that a dry run has spoken for
 }
 
@@ -143,6 +144,9 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 		refusal = o.refuses(s, p)
 	} else {
 		if result, err = s.Pull(ctx, p); err != nil {
+			if o.makeRoom && noSpace(err) {
+				err = errors.Join(err, s.DropUnfinished(ctx, p))
+			}
 			o.sayFailures(result.Failures)
 			if result.Blobs > 0 {
 				o.note("%s downloaded before it stopped", blobs(result.Blobs, result.Bytes))
