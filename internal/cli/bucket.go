@@ -17,14 +17,19 @@ func (a *app) readingCatalog() (*remote.Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
+	return catalog, a.remember(catalog)
+}
+
+// remember makes a catalogue look on this machine for what was read before.
+func (a *app) remember(catalog *remote.Catalog) error {
 	where, err := config.ResolveRemote(a.remote, a.Env, a.file)
 	if err != nil {
-		return nil, &usageError{err: err}
+		return &usageError{err: err}
 	}
 	if dir := a.manifestCacheDir(); dir != "" {
 		catalog.Cache = remote.NewCache(dir, where.Endpoint+" "+where.String())
 	}
-	return catalog, nil
+	return nil
 }
 
 // manifestCacheDir is the folder for what was read of buckets, by the rules of the XDG base directories. It is empty if there is no home.

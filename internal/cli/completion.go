@@ -185,7 +185,7 @@ func repoNames(ctx context.Context, catalog *remote.Catalog) []string {
 	return slices.Compact(repos)
 }
 
-// bucketRefs are the refs that the bucket has of the repository on the command line.
+// bucketRefs are the refs that the bucket has of the repository on the command line, or where it has none the newest commits.
 func (a *app) bucketRefs(ctx context.Context, args []string) []string {
 	if len(args) == 0 {
 		return nil
@@ -205,6 +205,16 @@ func (a *app) bucketRefs(ctx context.Context, args []string) []string {
 	var names []string
 	for _, ref := range refs {
 		names = append(names, string(ref.Name))
+	}
+	if len(names) > 0 {
+		return names
+	}
+	known, err := catalog.Known(ctx, repo, mostNamed)
+	if err != nil {
+		return nil
+	}
+	for _, commit := range known.Commits {
+		names = append(names, string(commit))
 	}
 	return names
 }

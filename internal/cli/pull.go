@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -29,6 +31,9 @@ type pullOptions struct {
 
 	repo   hub.Repo
 	policy plan.PullPolicy
+
+	makeRoom bool  // where the disk is full, what was begun goes, so that others fit
+	promised int64 // bytes of the disk's free space that a dry run has spoken for
 }
 
 func (a *app) pullCommand() *cobra.Command {
@@ -54,7 +59,8 @@ machine finds it there. --refresh asks the Hub for the commit first, and so foll
 
 EXIT STATUS
   0 done; 3 some files could not be written, or --require-complete is not met; 5 not in the bucket;
-  6 a blob in the bucket is damaged; 4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.`,
+  6 a blob in the bucket is damaged; 4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.
+  With --dry-run the same, as far as it can be known without doing the work.`,
 		Example: `  hf-cache-sync pull org/name
   hf-cache-sync pull datasets/org/name -r v1.0
   hf-cache-sync pull org/name --include '*.safetensors' --include '*.json'
@@ -116,7 +122,7 @@ func (o *pullOptions) run(ctx context.Context) (err error) {
 	report, err := o.pull(ctx, s)
 	s.progress.Close()
 	if err != nil {
-		return notInBucket(ctx, err, o.repo, s.Catalog)
+		return notInBucket(ctx, err, wanted{"pull", o.repo, o.revision}, s.Catalog)
 	}
 	if o.json {
 		if err := o.printJSON(report); err != nil {
@@ -137,8 +143,14 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 	}
 	planned := s.requests().Minus(before).Plus(p.Requests())
 	result, backfilled := &engine.Result{}, &engine.Result{}
-	if !o.dryRun {
+	var refusal error
+	if o.dryRun {
+		refusal = o.refuses(s, p)
+	} else {
 		if result, err = s.Pull(ctx, p); err != nil {
+			if o.makeRoom && noSpace(err) {
+				err = errors.Join(err, s.DropUnfinished(ctx, p))
+			}
 			o.sayFailures(result.Failures)
 			if result.Blobs > 0 {
 				o.note("%s downloaded before it stopped", blobs(result.Blobs, result.Bytes))
@@ -152,11 +164,27 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 		o.recordUse(ctx, s.Cache, p.Manifest.Key())
 	}
 	report := newPullReport(p, result, o.dryRun)
+	report.refusal = refusal
 	report.BackfilledBlobs, report.BackfilledBytes = backfilled.Blobs, backfilled.Bytes
 	report.planned, report.elapsed = planned, watch.elapsed()
 	report.PlannedRequests, report.Requests = requestsJSON(planned), requestsJSON(s.requests().Minus(before))
 	report.ElapsedSeconds = seconds(report.elapsed)
 	return report, nil
+}
+
+// refuses says what would end a pull before it begins.
+func (o *pullOptions) refuses(s *session, p *plan.Pull) error {
+	dir, _, err := config.CacheDir(o.cacheDir, o.Env, o.Home, o.file)
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	if err != nil {
+		return &usageError{err: err}
+	}
+	if err := s.CheckPull(p, dir, o.promised); err != nil {
+		return fmt.Errorf("pull %s: %w", p.Manifest.Key(), err)
+	}
+	return nil
 }
 
 // pullReport is what became of one repository, and the object of pull --json. docs/json.md describes it.
@@ -193,6 +221,7 @@ type pullReport struct {
 	elapsed  time.Duration
 	key      manifest.Key
 	failures []engine.Failure
+	refusal  error // what would end the real run of a dry one
 	kept     []plan.KeptLocal
 	pulled   offlineState // of the revision that was pulled
 	offline  offlineState // of the commit by which clients will load it
@@ -347,15 +376,22 @@ func (o *pullOptions) say(r *pullReport) error {
 
 // verdict is the error, if any, that a report means for the exit code.
 func (r *pullReport) verdict(requireComplete bool) error {
+	if r.refusal != nil {
+		return r.refusal
+	}
 	if code := failureCode(r.failures); code != exitDone {
 		return &someFailedError{
 			code, fmt.Sprintf("pull %s: %s failed, as said above", r.key, ui.Plural(len(r.failures), "file")),
 			"push it again from a machine whose copy is good, or look at what is named above",
 		}
 	}
-	if requireComplete && r.pulled.state != manifest.Complete && !r.DryRun {
+	if requireComplete && r.pulled.state != manifest.Complete {
+		is := "is"
+		if r.DryRun {
+			is = "would be"
+		}
 		return &someFailedError{
-			exitSome, fmt.Sprintf("pull %s: the snapshot is %s", r.key, r.pulled.text()),
+			exitSome, fmt.Sprintf("pull %s: the snapshot %s %s", r.key, is, r.pulled.text()),
 			"download the rest with the Hub's client and push it",
 		}
 	}

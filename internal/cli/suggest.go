@@ -1,17 +1,14 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/suggest"
 )
 
@@ -53,21 +50,4 @@ func notInCache(verb string, repo hub.Repo, inv *hfcache.Inventory, known []stri
 		hint = fmt.Sprintf("did you mean %s? %s", near, hint)
 	}
 	return &someFailedError{exitNotFound, fmt.Sprintf("%s %s: it is not in the cache at %s", verb, repo, inv.Dir), hint}
-}
-
-// suggestPatience is how long an error message waits for the bucket to think of a better name.
-const suggestPatience = 3 * time.Second
-
-// notInBucket adds to an error about a repository that is not in the bucket one that is.
-func notInBucket(ctx context.Context, err error, repo hub.Repo, catalog *remote.Catalog) error {
-	if !errors.Is(err, remote.ErrNotFound) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, suggestPatience)
-	defer cancel()
-	near, ok := suggest.Nearest(repo.String(), repoNames(ctx, catalog))
-	if !ok || near == repo.String() {
-		return err
-	}
-	return &someFailedError{exitNotFound, err.Error(), fmt.Sprintf("did you mean %s? hf-cache-sync list --remote shows what the bucket has", near)}
 }

@@ -74,7 +74,7 @@ func (o *verifyOptions) bucketPlan(ctx context.Context, s *session, contents *re
 	}
 	for _, repo := range o.selected {
 		if !found[repo] && o.wants(repo) && len(contents.Broken) == 0 {
-			return nil, notInBucket(ctx, fmt.Errorf("verify %s: %w", repo, remote.ErrNotFound), repo, s.Catalog)
+			return nil, notInBucket(ctx, fmt.Errorf("verify %s: %w", repo, remote.ErrNotFound), wanted{command: "verify --remote", repo: repo}, s.Catalog)
 		}
 	}
 	return &verifiedBucket{DryRun: o.dryRun, Bucket: s.Catalog.Store.String(), contents: contents, plan: plan.NewBucketVerify(manifests), result: &engine.BucketResult{}}, nil

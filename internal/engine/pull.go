@@ -193,13 +193,8 @@ func (e *Engine) noteBroken(repo hub.Repo, broken []error) {
 // Pull carries a plan out. The error is for what ends the whole pull; the result is valid up to there even then.
 func (e *Engine) Pull(ctx context.Context, p *plan.Pull) (result *Result, err error) {
 	result = &Result{}
-	if conflict := p.Contradiction(); conflict != nil {
-		return result, conflict
-	}
-	if need := p.Bytes(); need > 0 {
-		if free, err := e.Cache.FreeSpace(); err == nil && free < need {
-			return result, &SpaceError{e.Cache.Dir(), need, free}
-		}
+	if err := e.CheckPull(p, "", 0); err != nil {
+		return result, err
 	}
 	if e.Cache.CaseInsensitive() {
 		if a, b, collide := plan.CaseCollision(p.Files); collide {

@@ -22,6 +22,11 @@ func (r *Remover) Temp(ctx context.Context, repo hub.Repo, name string) (Removed
 	})
 }
 
+// Staged removes what [RepoDir.StageResumable] has left of a download of the blob, by the rules of [Remover.Temp].
+func (r *Remover) Staged(ctx context.Context, repo hub.Repo, id hub.BlobID) (Removed, error) {
+	return r.Temp(ctx, repo, "."+string(id)+tempSuffix)
+}
+
 func (m *removal) temp(ctx context.Context, dir *os.Root, name string) error {
 	rel := blobsDir + "/" + name
 	info, err := dir.Lstat(name)

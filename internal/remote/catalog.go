@@ -34,7 +34,7 @@ type Catalog struct {
 	// Settle is how long after a write to a store without conditional writes the object is read back, at least; 0 means a second. Another machine that had looked
 	// before the write must have written within it, or what is lost is not noticed.
 	Settle time.Duration
-	// Cache, if it is not nil, spares [Catalog.Contents] objects that were read before and have not been replaced since. Nothing else uses it.
+	// Cache, if it is not nil, spares [Catalog.Contents] and [Catalog.Newest] objects that were read before and have not been replaced since. Nothing else uses it.
 	Cache *Cache
 
 	opaque atomic.Bool // ETags look like digests here and are none

@@ -1,6 +1,7 @@
 package suggest_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/suggest"
@@ -26,5 +27,14 @@ func TestNearest(t *testing.T) {
 	}
 	if got, ok := suggest.Nearest("bucket", nil); ok {
 		t.Errorf("found %q in nothing", got)
+	}
+}
+
+func TestNearestOf(t *testing.T) {
+	known := []string{"org/nome", "org/name", "org/name-large", "other/thing"}
+	for most, want := range map[int]string{0: "", 1: "org/name", 2: "org/name org/name-large", 9: "org/name org/name-large org/nome"} {
+		if got := strings.Join(suggest.NearestOf("org/nam", known, most), " "); got != want {
+			t.Errorf("the nearest %d: %q, not %q", most, got, want)
+		}
 	}
 }
