@@ -2,6 +2,7 @@ package plan
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -27,6 +28,7 @@ type Pull struct {
 	Blobs    []manifest.File     // to be fetched, each blob once; Path is the first that needs it
 	Refs     []PullRef           // to be written at the end
 	KeptRefs []PullRef           // local refs that were learned later, as they are here
+	Unclean  []hub.Ref           // local refs whose files are to be written again with the commits that they name already
 	Filtered int                 // files that the filter keeps out
 	Local    *hfcache.Revision   // what is here already, or nil
 	Alone    bool                // the bucket could not be asked for anything
@@ -66,7 +68,21 @@ func NewPull(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, polic
 	for _, ref := range refs {
 		p.ref(ref, local, policy)
 	}
+	p.unclean(local)
 	return p
+}
+
+// unclean finds the local refs that clients cannot follow because of what else is in their files. Writing them again promises nothing new, so it depends neither on what the bucket
+// says about them nor on what becomes of the files.
+func (p *Pull) unclean(local *hfcache.Repo) {
+	if local == nil {
+		return
+	}
+	for _, l := range local.Refs {
+		if l.Unclean && !slices.ContainsFunc(p.Refs, func(r PullRef) bool { return r.Name == l.Name }) {
+			p.Unclean = append(p.Unclean, l.Name)
+		}
+	}
 }
 
 // Contradiction is a file that the manifest has otherwise than the listing of the same commit that the cache has, or nil. A commit never changes, so one of the two is
