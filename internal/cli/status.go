@@ -35,6 +35,8 @@ be freed, and if a bucket is configured whether it can be reached and how the tw
 The size is what the files take on the disk: bytes that several revisions share count once. Reclaimable are
 revisions that no branch or tag names, blobs that no revision needs, and temporary files.
 
+Files that are damaged or missing and refs that clients cannot follow are named with the command that helps.
+
 A bucket that cannot be reached is no error of this command: it says so, in one line.
 
 EXIT STATUS
