@@ -34,10 +34,20 @@ func RefHint(r hfcache.BrokenRef, bucket bool) string {
 		return pull + " --force-refs makes it name what the bucket has"
 	case r.Fault == hfcache.RefNowhere:
 		return download + " downloads what it names"
+	case r.Fault == hfcache.RefGarbage && !isRef(r.Name):
+		return "delete the file: no branch or tag has such a name"
 	case r.Fault == hfcache.RefGarbage:
 		return command + " writes it again; if there is no such branch or tag, delete the file"
 	}
+	if bucket {
+		return command + " writes it again; if the bucket does not have it, hf-cache-sync verify " + r.Repo.String() + " --repair does"
+	}
 	return command + " writes it again"
+}
+
+func isRef(name string) bool {
+	_, err := hub.ParseRef(name)
+	return err == nil
 }
 
 // hubDownload is the command of the Hub's own client.

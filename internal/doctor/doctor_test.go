@@ -276,11 +276,12 @@ func TestRefHint(t *testing.T) {
 		bucket bool
 		want   string
 	}{
-		{hfcache.BrokenRef{Name: "main"}, true, "hf-cache-sync pull org/name writes it again"},
+		{hfcache.BrokenRef{Name: "main"}, true, "hf-cache-sync pull org/name writes it again; if the bucket does not have it, hf-cache-sync verify org/name --repair does"},
 		{hfcache.BrokenRef{Name: "main"}, false, "hf download org/name writes it again"},
-		{hfcache.BrokenRef{Name: "refs/pr/1", Repo: data}, true, "hf-cache-sync pull datasets/org/data -r refs/pr/1 writes it again"},
+		{hfcache.BrokenRef{Name: "refs/pr/1", Repo: data}, true, "hf-cache-sync pull datasets/org/data -r refs/pr/1 writes it again; if the bucket does not have it, hf-cache-sync verify datasets/org/data --repair does"},
 		{hfcache.BrokenRef{Name: "v1", Repo: data}, false, "hf download org/data --repo-type dataset --revision v1 writes it again"},
 		{hfcache.BrokenRef{Name: "it's", Fault: hfcache.RefGarbage}, true, `hf-cache-sync pull org/name -r 'it'\''s' writes it again; if there is no such branch or tag, delete the file`},
+		{hfcache.BrokenRef{Name: `a\b`, Fault: hfcache.RefGarbage}, true, "delete the file: no branch or tag has such a name"},
 		{hfcache.BrokenRef{Name: "main", Fault: hfcache.RefNowhere}, true, "hf-cache-sync pull org/name --force-refs makes it name what the bucket has"},
 		{hfcache.BrokenRef{Name: "main", Fault: hfcache.RefNowhere}, false, "hf download org/name downloads what it names"},
 		{hfcache.BrokenRef{Name: "main.01234567.tmp", Fault: hfcache.RefLeftover}, true, "hf-cache-sync prune removes it"},
