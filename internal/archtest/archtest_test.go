@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"manifest":  {"hub"},
 	"hfcache":   {"hub", "manifest", "failpoint"},
 	"remote":    {"hub", "manifest", "store", "failpoint"},
-	"doctor":    {"config", "store", "hfcache", "remote"},
+	"doctor":    {"hub", "config", "store", "hfcache", "remote"},
 	"plan":      {"hub", "manifest", "hfcache", "remote"},
 	"engine":    {"hub", "manifest", "store", "hfcache", "remote", "plan", "event", "failpoint"},
 	"hubclient": {"hub", "manifest"},

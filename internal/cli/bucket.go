@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 
@@ -10,6 +11,12 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
+
+// hasBucket says whether something names a bucket, so that advice may send people there. It is not asked for anything.
+func (a *app) hasBucket() bool {
+	_, err := config.ResolveRemote(a.remote, a.Env, a.file)
+	return !errors.Is(err, config.ErrNoRemote)
+}
 
 // readingCatalog opens the bucket for a command that looks at all of it. What was read before and has not changed is found on this machine.
 func (a *app) readingCatalog() (*remote.Catalog, error) {

@@ -59,6 +59,7 @@ EXIT STATUS
 
 func (o *doctorOptions) run(ctx context.Context) error {
 	facts := doctor.Facts{Settings: o.settings(), Cache: o.cacheFacts(ctx), Now: o.Now(), Write: o.write}
+	facts.Cache.Bucket = o.hasBucket()
 	var asked sync.WaitGroup
 	if facts.Settings.RemoteErr == nil {
 		asked.Go(func() { facts.Bucket = o.bucketFacts(ctx, facts.Settings.Remote) })

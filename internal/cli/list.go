@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/query"
@@ -50,6 +51,9 @@ Put a filter with < or > in quotes, or the shell takes it for a redirection. All
 hold. A repository was last accessed when one of its files was last read or written, as far as the
 file system tells. A bucket does not know when something was last read; there, "modified" is when the
 revision was last pushed.
+
+A revision of which files are missing, or were damaged and are quarantined by verify, says so in the column
+COMPLETE and in a note.
 
 With --quiet only ids are printed, one a line: org/name, and with --revisions org/name@commit.
 
@@ -124,7 +128,21 @@ func (o *listOptions) local(ctx context.Context) (err error) {
 		return err
 	}
 	o.sayProblems(inv.Problems)
+	o.sayBrokenFiles(rows.sorted())
 	return o.show(rows.sorted())
+}
+
+// sayBrokenFiles names the rows with files that clients look for in vain.
+func (o *listOptions) sayBrokenFiles(rows []listRow) {
+	for _, r := range rows {
+		hint := doctor.FilesHint(r.repo, r.broken, o.hasBucket())
+		if r.damaged > 0 {
+			o.note("note: %s: %s damaged, quarantined and not back; %s", r.id(), ui.Plural(r.damaged, "file"), hint)
+		}
+		if r.missing > 0 {
+			o.note("note: %s: %s missing; %s", r.id(), ui.Plural(r.missing, "file"), hint)
+		}
+	}
 }
 
 func (o *listOptions) bucket(ctx context.Context) error {

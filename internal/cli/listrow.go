@@ -24,8 +24,11 @@ type listRow struct {
 	commit             hub.Commit
 	revisions, files   int // of a repository, the files of all its revisions
 	size               int64
-	complete           string    // "yes", "no" or "unknown"
-	accessed, modified time.Time // zero if unknown
+	complete           string     // "yes", "no" or "unknown"
+	cached             bool       // and not in a bucket
+	damaged, missing   int        // files that clients look for in vain
+	broken             hub.Commit // a revision with such a file
+	accessed, modified time.Time  // zero if unknown
 	refs               []string
 
 	// alone are the bytes that no other row shares, and places where the rest is, with how much it is.
@@ -57,6 +60,12 @@ func (r listRow) cell(column string, now time.Time) string {
 	case "SIZE":
 		return ui.Size(r.size)
 	case "COMPLETE":
+		switch {
+		case r.damaged > 0:
+			return "damaged"
+		case r.missing > 0:
+			return "missing"
+		}
 		return r.complete
 	case "LAST ACCESSED":
 		return ago(r.accessed, now)
@@ -74,37 +83,53 @@ func ago(t, now time.Time) string {
 	return ui.Ago(t, now)
 }
 
+// brokenCounts are what only a cache can tell.
+type brokenCounts struct {
+	Damaged int `json:"damaged_files"`
+	Missing int `json:"missing_files"`
+}
+
+func (r listRow) brokenCounts() *brokenCounts {
+	if !r.cached {
+		return nil
+	}
+	return &brokenCounts{r.damaged, r.missing}
+}
+
 // jsonRepo is an element of list --json.
 type jsonRepo struct {
-	Repo         string     `json:"repo"`
-	RepoType     string     `json:"repo_type"`
-	Revisions    int        `json:"revisions"`
-	Refs         []string   `json:"refs"`
-	Size         int64      `json:"size"`
+	Repo      string   `json:"repo"`
+	RepoType  string   `json:"repo_type"`
+	Revisions int      `json:"revisions"`
+	Refs      []string `json:"refs"`
+	Size      int64    `json:"size"`
+	*brokenCounts
 	LastAccessed *time.Time `json:"last_accessed"`
 	LastModified *time.Time `json:"last_modified"`
 }
 
 // jsonRevision is an element of list --revisions --json.
 type jsonRevision struct {
-	Repo         string     `json:"repo"`
-	RepoType     string     `json:"repo_type"`
-	Commit       string     `json:"commit"`
-	Refs         []string   `json:"refs"`
-	Files        int        `json:"files"`
-	Size         int64      `json:"size"`
-	Complete     string     `json:"complete"`
+	Repo     string   `json:"repo"`
+	RepoType string   `json:"repo_type"`
+	Commit   string   `json:"commit"`
+	Refs     []string `json:"refs"`
+	Files    int      `json:"files"`
+	Size     int64    `json:"size"`
+	Complete string   `json:"complete"`
+	*brokenCounts
 	LastAccessed *time.Time `json:"last_accessed"`
 	LastModified *time.Time `json:"last_modified"`
 }
 
 func (r listRow) jsonRepo() jsonRepo {
-	return jsonRepo{r.repo.Name, r.repo.Type.String(), r.revisions, r.refs, r.size, jsonTime(r.accessed), jsonTime(r.modified)}
+	return jsonRepo{r.repo.Name, r.repo.Type.String(), r.revisions, r.refs, r.size, r.brokenCounts(), jsonTime(r.accessed), jsonTime(r.modified)}
 }
 
 func (r listRow) jsonRevision() jsonRevision {
 	return jsonRevision{
-		r.repo.Name, r.repo.Type.String(), string(r.commit), r.refs, r.files, r.size, r.complete, jsonTime(r.accessed), jsonTime(r.modified),
+		r.repo.Name, r.repo.Type.String(), string(r.commit), r.refs, r.files, r.size, r.complete, r.brokenCounts(),
+		jsonTime(r.accessed), jsonTime(r.modified),
 	}
 }
 
@@ -183,7 +208,7 @@ func (c *cachedRows) sorted() []listRow {
 func cachedRevisions(repo *hfcache.Repo) (rows []listRow) {
 	for _, rev := range repo.Revisions {
 		row := listRow{
-			repo: repo.ID, commit: rev.Commit, revisions: 1, files: len(rev.Files), complete: completeWord(localCompleteness(rev)), refs: []string{},
+			repo: repo.ID, cached: true, commit: rev.Commit, revisions: 1, files: len(rev.Files), complete: completeWord(localCompleteness(rev)), refs: []string{},
 			places: revisionPlaces(rev.Files),
 		}
 		for _, ref := range repo.Refs {
@@ -192,13 +217,14 @@ func cachedRevisions(repo *hfcache.Repo) (rows []listRow) {
 			}
 		}
 		row.addFiles(rev.Files)
+		row.addMissing(rev)
 		rows = append(rows, row)
 	}
 	return rows
 }
 
 func cachedRepo(repo *hfcache.Repo) []listRow {
-	row := listRow{repo: repo.ID, revisions: len(repo.Revisions), refs: []string{}}
+	row := listRow{repo: repo.ID, cached: true, revisions: len(repo.Revisions), refs: []string{}}
 	for _, ref := range repo.Refs {
 		row.refs = append(row.refs, string(ref.Name))
 	}
@@ -207,6 +233,7 @@ func cachedRepo(repo *hfcache.Repo) []listRow {
 	for _, rev := range repo.Revisions {
 		row.files += len(rev.Files)
 		row.addFiles(rev.Files)
+		row.addMissing(rev)
 		for place, size := range revisionPlaces(rev.Files) {
 			if strings.HasPrefix(place, own) {
 				places[place] = size
@@ -236,6 +263,17 @@ func (r *listRow) addFiles(files []hfcache.File) {
 		}
 		if f.ModTime.After(r.modified) {
 			r.modified = f.ModTime
+		}
+	}
+}
+
+func (r *listRow) addMissing(rev *hfcache.Revision) {
+	for _, f := range rev.Missing {
+		r.broken = rev.Commit
+		if f.Damaged {
+			r.damaged++
+		} else {
+			r.missing++
 		}
 	}
 }

@@ -94,6 +94,14 @@ func problemItems(problems []hfcache.Problem, lost bool) []jsonItem {
 	return items
 }
 
+func brokenRefItems(refs []hfcache.BrokenRef) []jsonItem {
+	items := []jsonItem{}
+	for _, r := range refs {
+		items = append(items, jsonItem{Repo: r.Repo.String(), Revision: string(r.Commit), Ref: r.Name, Path: r.Place(), Why: r.Why})
+	}
+	return items
+}
+
 // jsonRequests are requests to the bucket by the classes that services charge by, in --json.
 type jsonRequests struct {
 	Total  int `json:"total"`

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -211,6 +212,7 @@ type pullReport struct {
 	Refs            []string     `json:"refs"`
 	KeptRefs        []string     `json:"kept_refs"`
 	RefsKept        []keptRef    `json:"refs_kept"`
+	RepairedRefs    []string     `json:"repaired_refs"` // local ones that clients could not follow
 	Requests        jsonRequests `json:"requests"`
 	ElapsedSeconds  float64      `json:"elapsed_seconds"`
 	Offline         string       `json:"offline"`        // "ready", "partial" or "unknown"
@@ -284,7 +286,7 @@ func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport
 		Files: len(p.Files), FilteredFiles: p.Filtered, PlannedBlobs: len(p.Blobs), PlannedBytes: p.Bytes(),
 		DownloadedBlobs: result.Blobs, DownloadedBytes: result.Bytes, ResumedBytes: result.Resumed, ReusedBlobs: result.Reused,
 		HubBlobs: result.UpstreamBlobs, HubBytes: result.UpstreamBytes,
-		LinkedFiles: result.Linked, Refs: []string{}, KeptRefs: []string{}, Failed: failureItems(result.Failures, false),
+		LinkedFiles: result.Linked, Refs: []string{}, KeptRefs: []string{}, RepairedRefs: []string{}, Failed: failureItems(result.Failures, false),
 		key: p.Manifest.Key(), failures: result.Failures,
 	}
 	if tree := p.Manifest.Tree(); tree != nil {
@@ -296,6 +298,11 @@ func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport
 	}
 	for _, ref := range p.KeptRefs {
 		r.KeptRefs = append(r.KeptRefs, string(ref.Name))
+	}
+	for _, name := range p.Unclean {
+		if !slices.ContainsFunc(result.Failures, func(f engine.Failure) bool { return f.Ref == name }) {
+			r.RepairedRefs = append(r.RepairedRefs, string(name))
+		}
 	}
 	r.pulled = pulledState(p, len(r.failures))
 	r.kept, r.offline = p.KeptRefs, offlineStateOf(p, r.pulled)
@@ -346,6 +353,13 @@ func (o *pullOptions) say(r *pullReport) error {
 	for _, kept := range r.kept {
 		o.sayKeptLocal(r, kept)
 	}
+	for _, name := range r.RepairedRefs {
+		done := "it is repaired"
+		if r.DryRun {
+			done = "a pull repairs it"
+		}
+		o.note("note: the local ref %s held more than its commit, such as a newline, so clients could not follow it; %s", name, done)
+	}
 	o.sayFailures(r.failures)
 	t := tally{failures: r.failures, filtered: r.FilteredFiles, kept: len(r.KeptRefs)}
 	if r.DryRun {
@@ -367,6 +381,9 @@ func (o *pullOptions) say(r *pullReport) error {
 		if r.ReusedBlobs > 0 {
 			detail += ", " + ui.Plural(r.ReusedBlobs, "blob") + " taken from other repositories here"
 		}
+	}
+	if n := len(r.RepairedRefs); n > 0 {
+		detail += ", " + ui.Plural(n, "ref") + " repaired"
 	}
 	if err := o.print("pulled %s: %s, %s%s", r.key, ui.Plural(r.Files, "file"), detail, t); err != nil {
 		return err

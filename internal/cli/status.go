@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
@@ -32,6 +34,8 @@ be freed, and if a bucket is configured whether it can be reached and how the tw
 
 The size is what the files take on the disk: bytes that several revisions share count once. Reclaimable are
 revisions that no branch or tag names, blobs that no revision needs, and temporary files.
+
+Files that are damaged or missing and refs that clients cannot follow are named with the command that helps.
 
 A bucket that cannot be reached is no error of this command: it says so, in one line.
 
@@ -72,8 +76,14 @@ type statusReport struct {
 		Downloads int   `json:"downloads"`
 		Size      int64 `json:"size"`
 	} `json:"incomplete"`
-	Problems int          `json:"problems"`
-	Bucket   bucketReport `json:"bucket"`
+	Damaged    int          `json:"damaged"` // files that verify has put aside and that are not back
+	Missing    int          `json:"missing"` // files of snapshots whose bytes are gone
+	BrokenRefs []jsonItem   `json:"broken_refs"`
+	Problems   int          `json:"problems"`
+	Bucket     bucketReport `json:"bucket"`
+
+	broken []hfcache.BrokenFile
+	refs   []hfcache.BrokenRef
 }
 
 // bucketReport is about the bucket.
@@ -157,6 +167,9 @@ func (o *statusOptions) report(inv *hfcache.Inventory) (*statusReport, error) {
 	use := plan.NewUsage(inv)
 	r := &statusReport{Repos: use.Repos, Revisions: use.Revisions, Size: use.Total, Problems: len(inv.Problems)}
 	r.Cache.Dir, r.Cache.Origin = inv.Dir, origin
+	r.broken, r.refs = inv.BrokenFiles(), inv.BrokenRefs(o.Now())
+	r.Damaged, r.Missing = count(r.broken)
+	r.BrokenRefs = brokenRefItems(r.refs)
 	r.Budget.Size, r.Budget.Origin = o.file.MaxLocal()
 	r.Reclaimable.Size = use.Reclaimable()
 	r.Reclaimable.DetachedRevisions, r.Reclaimable.DetachedSize = use.Detached, use.DetachedBytes
@@ -215,6 +228,7 @@ func (o *statusOptions) say(r *statusReport) error {
 			ui.Plural(r.Reclaimable.TemporaryFiles, "temporary file"), ui.Size(r.Reclaimable.TemporarySize))},
 		{"incomplete", fmt.Sprintf("%s (%s)", ui.Plural(r.Incomplete.Downloads, "download"), ui.Size(r.Incomplete.Size))},
 	}
+	lines = append(lines, o.brokenLines(r)...)
 	if r.Problems > 0 {
 		lines = append(lines, [2]string{"problems", fmt.Sprintf("%d; hf-cache-sync list names them", r.Problems)})
 	}
@@ -240,6 +254,30 @@ func (o *statusOptions) say(r *statusReport) error {
 		}
 	}
 	return nil
+}
+
+// brokenLines say what clients cannot load, and what to type.
+func (o *statusOptions) brokenLines(r *statusReport) (lines [][2]string) {
+	for _, kind := range []struct {
+		damaged bool
+		what    string
+		n       int
+	}{{true, "damaged", r.Damaged}, {false, "missing", r.Missing}} {
+		if i := slices.IndexFunc(r.broken, func(f hfcache.BrokenFile) bool { return f.Damaged == kind.damaged }); i >= 0 {
+			f := r.broken[i]
+			lines = append(lines, [2]string{kind.what, fmt.Sprintf("%s; first %s of %s@%s: %s; %s",
+				ui.Plural(kind.n, "file"), f.Path, f.Repo, f.Commit.Short(), f.Why, doctor.FilesHint(f.Repo, f.Commit, o.hasBucket()))})
+		}
+	}
+	const most = 3
+	for i, ref := range r.refs {
+		if i == most {
+			lines = append(lines, [2]string{"", fmt.Sprintf("and %d more; hf-cache-sync verify names them", len(r.refs)-most)})
+			break
+		}
+		lines = append(lines, [2]string{"broken ref", fmt.Sprintf("%s: %s; %s", ref.Place(), ref.Why, doctor.RefHint(ref, o.hasBucket()))})
+	}
+	return lines
 }
 
 // from says where a value came from.

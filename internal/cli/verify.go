@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
@@ -43,8 +44,10 @@ A damaged file is put aside, never deleted: it is moved to .hf-cache-sync/quaran
 folder, beside a record of what was where, and its names in snapshots are removed, so that clients see a
 missing file instead of a wrong one. The payload of a shared blob store stays where it is until no
 repository of the cache links to it any more. A file that a client is working on is left alone.
-With --repair good copies are fetched from the bucket and linked where the bad ones were, also those that
-an earlier run has put aside; --from names the bucket if it is not the configured one.
+A file that was put aside counts as damaged in every later run, until good bytes are back, by whatever means, or
+the revision is removed. A link whose bytes are gone is a missing file. With --repair good copies of both are
+fetched from the bucket, and refs that clients cannot follow because of a newline are written again; --from names
+the bucket if it is not the configured one.
 
 With --remote the bucket is verified: its manifests are read, and every blob that they name is downloaded
 once and hashed, which services may charge for; --dry-run says how much it would be. Nothing is changed in
@@ -53,9 +56,9 @@ the bucket, unless --repair is given: then good copies from the local cache are 
 For the cache --dry-run reads everything and moves nothing.
 
 EXIT STATUS
-  0 all is good, or was repaired; 3 some files could not be read; 5 not in the cache, or not in the bucket;
-  6 some files are damaged, or missing in the bucket; 4, 7, 9 no permission, no connection, no space;
-  see docs/exit-codes.md.`,
+  0 all is good, or was repaired; 3 some files could not be read or are missing, or a ref cannot be followed;
+  5 not in the cache, or not in the bucket; 6 some files are damaged, now or since an earlier run, or missing in
+  the bucket; 4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.`,
 		Example: `  hf-cache-sync verify
   hf-cache-sync verify org/name --repair
   hf-cache-sync verify --remote --dry-run
@@ -166,10 +169,11 @@ func (o *verifyOptions) local(ctx context.Context) (err error) {
 		return err
 	}
 	p := s.PrepareVerify(inv)
-	r := &verifyReport{DryRun: o.dryRun, inv: inv, plan: p, result: &engine.VerifyResult{}, repaired: &engine.Result{}}
-	if r.earlier, err = stillMissing(s.Cache, inv); err != nil {
-		return err
+	r := &verifyReport{
+		DryRun: o.dryRun, inv: inv, plan: p, result: &engine.VerifyResult{}, repaired: &engine.Result{},
+		earlier: inv.BrokenFiles(), refs: inv.BrokenRefs(o.Now()),
 	}
+	r.takeFromProblems()
 	if r.result, err = s.Verify(ctx, p); err != nil {
 		s.progress.Close()
 		o.sayDamage(r)
@@ -199,8 +203,12 @@ func (o *verifyOptions) treat(ctx context.Context, s *session, r *verifyReport) 
 	before := s.requests()
 	s.progress.Verb("repairing")
 	var err error
+	found := len(r.refs)
+	left, failures := s.CleanRefs(r.refs)
+	r.refs, r.RepairedRefs = left, found-len(left)
 	r.repaired, err = s.Repair(ctx, r.result.Damaged, r.earlier)
-	r.requests = s.requests().Minus(before)
+	r.repaired.Failures = append(r.repaired.Failures, failures...)
+	r.tried, r.requests = true, s.requests().Minus(before)
 	return err
 }
 
@@ -214,21 +222,6 @@ func (o *verifyOptions) known(inv *hfcache.Inventory) error {
 	return nil
 }
 
-// stillMissing are the files that earlier runs took away and that have not come back.
-func stillMissing(cache *hfcache.Cache, inv *hfcache.Inventory) (map[hub.Repo][]hfcache.SnapshotFile, error) {
-	missing := map[hub.Repo][]hfcache.SnapshotFile{}
-	for _, repo := range inv.Repos {
-		files, err := cache.StillMissing(repo.ID)
-		if err != nil {
-			return nil, err
-		}
-		if len(files) > 0 {
-			missing[repo.ID] = files
-		}
-	}
-	return missing, nil
-}
-
 // reportLocal prints what was found and done, and decides the exit code.
 func (o *verifyOptions) reportLocal(r *verifyReport) error {
 	lost := o.sayProblems(r.inv.Problems)
@@ -240,26 +233,53 @@ func (o *verifyOptions) reportLocal(r *verifyReport) error {
 	} else if err := o.sayVerified(r, lost); err != nil {
 		return err
 	}
-	if bad := r.unrepaired(); bad > 0 {
-		hint := "hf-cache-sync verify --repair fetches good copies from the bucket"
-		switch {
-		case o.dryRun:
-			hint = "hf-cache-sync verify puts them aside, and with --repair fetches good copies from the bucket"
-		case o.repair:
-			hint = "push them from a machine whose copies are good, or download them again with the Hub's client"
-		}
-		return &someFailedError{exitDamaged, "verify: " + ui.Plural(bad, "file") + " damaged, as said above", hint}
+	return o.verdict(r, lost)
+}
+
+// verdict decides the exit code. What is damaged stays so until good bytes are back: a script that looks once a day must not find all well on the second.
+func (o *verifyOptions) verdict(r *verifyReport, lost int) error {
+	damaged, missing := r.left()
+	if bad := r.unrepaired() + damaged; bad > 0 {
+		return &someFailedError{exitDamaged, "verify: " + ui.Plural(bad, "file") + " damaged, as said above", o.repairHint(r)}
 	}
+	var parts []string
+	hint := ""
 	if n := r.unread() + lost; n > 0 {
-		return &someFailedError{exitSome, "verify: " + ui.Plural(n, "file") + " could not be read, as said above", ""}
+		parts = append(parts, ui.Plural(n, "file")+" could not be read")
 	}
-	if n := len(r.repaired.Failures); n > 0 {
-		return &someFailedError{
-			exitSome, "verify: " + ui.Plural(n, "file") + " put aside earlier could not be fetched, as said above",
-			"push them from a machine that has them, or download them again with the Hub's client",
+	if missing > 0 {
+		parts = append(parts, ui.Plural(missing, "file")+" missing")
+		hint = o.repairHint(r)
+	}
+	if broken := r.brokenRefs(); len(broken) > 0 {
+		parts = append(parts, ui.Plural(len(broken), "ref")+" cannot be followed")
+		if hint == "" {
+			hint = doctor.RefHint(broken[0], o.hasBucket())
 		}
 	}
-	return nil
+	if len(parts) == 0 {
+		return nil
+	}
+	return &someFailedError{exitSome, "verify: " + strings.Join(parts, ", ") + ", as said above", hint}
+}
+
+// repairHint says how good copies of damaged and missing files come back.
+func (o *verifyOptions) repairHint(r *verifyReport) string {
+	repaired := o.repair && !o.dryRun
+	switch {
+	case repaired:
+		return "push them from a machine whose copies are good, or download them again with the Hub's client"
+	case o.dryRun && r.unrepaired() > 0 && o.hasBucket():
+		return "hf-cache-sync verify puts them aside, and with --repair fetches good copies from the bucket"
+	case o.dryRun && r.unrepaired() > 0:
+		return "hf-cache-sync verify puts them aside; then download them again with the Hub's client"
+	case !o.hasBucket():
+		if repo, commit, ok := r.firstBroken(); ok {
+			return doctor.FilesHint(repo, commit, false)
+		}
+		return "" // nothing links to the bytes, so nobody needs them
+	}
+	return "hf-cache-sync verify --repair fetches good copies from the bucket"
 }
 
 // sayVerified prints the last line.
@@ -267,10 +287,8 @@ func (o *verifyOptions) sayVerified(r *verifyReport, lost int) error {
 	if len(r.inv.Repos) == 0 {
 		return o.print("nothing to verify: no repository of the cache at %s is meant", r.inv.Dir)
 	}
-	fetched := 0
-	if o.repair && !o.dryRun {
-		fetched = r.missing() - len(r.repaired.Failures)
-	}
+	damaged, missing := r.left()
+	wasDamaged, wasMissing := count(r.earlier)
 	parts := []string{"verified " + blobs(r.result.Blobs, r.result.Bytes) + " " + pace(r.elapsed, r.result.Bytes)}
 	if len(r.result.Damaged) > 0 {
 		parts = append(parts, r.damagedText())
@@ -279,7 +297,10 @@ func (o *verifyOptions) sayVerified(r *verifyReport, lost int) error {
 		n    int
 		what string
 	}{
-		{fetched, "put aside earlier, fetched"},
+		{wasDamaged - damaged, "put aside earlier, fetched"},
+		{damaged, "put aside earlier, not back"},
+		{wasMissing - missing, "missing, fetched"},
+		{missing, "missing"},
 		{len(r.plan.Unchecked), "cannot be checked"},
 		{r.changed(), "changed while read"},
 		{r.unread() + lost, "could not be read"},
@@ -287,6 +308,12 @@ func (o *verifyOptions) sayVerified(r *verifyReport, lost int) error {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
 		}
+	}
+	if n := len(r.brokenRefs()); n > 0 {
+		parts = append(parts, ui.Plural(n, "broken ref"))
+	}
+	if n := r.RepairedRefs; n > 0 {
+		parts = append(parts, ui.Plural(n, "ref")+" repaired")
 	}
 	return o.print("%s", strings.Join(parts, "; "))
 }
@@ -312,8 +339,24 @@ func (o *verifyOptions) sayDamage(r *verifyReport) {
 		}
 		o.note("note: %s: %s: %s", u.Repo, u.Entry, uncheckedWhy)
 	}
-	if n := r.missing(); n > 0 && (!o.repair || o.dryRun) {
-		o.note("note: %s that an earlier run put aside did not come back; hf-cache-sync verify --repair fetches what the bucket has of that", ui.Plural(n, "file"))
+	earlier := r.earlier
+	if r.tried {
+		earlier = nil // failures say what is left of them
+	}
+	for _, f := range earlier {
+		what := "missing"
+		if f.Damaged {
+			what = "damaged"
+		}
+		o.warn("%s: %s: %s of %s: %s", what, f.Repo, f.Path, f.Commit.Short(), f.Why)
+	}
+	for _, ref := range r.refs {
+		text := fmt.Sprintf("%s: %s; %s", ref.Place(), ref.Why, doctor.RefHint(ref, o.hasBucket()))
+		if ref.Fault == hfcache.RefLeftover {
+			o.note("note: %s", text)
+		} else {
+			o.warn("broken ref: %s", text)
+		}
 	}
 }
 

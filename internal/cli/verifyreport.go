@@ -2,11 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 )
 
@@ -20,11 +22,13 @@ type verifyReport struct {
 	DamagedFiles    int             `json:"damaged_files"`
 	Quarantined     int             `json:"quarantined_files"`
 	Repaired        int             `json:"repaired_files"`
+	RepairedRefs    int             `json:"repaired_refs"`
 	DownloadedBlobs int             `json:"downloaded_blobs"` // by --repair
 	DownloadedBytes int64           `json:"downloaded_bytes"`
 	Requests        jsonRequests    `json:"requests"`
 	Damaged         []damagedJSON   `json:"damaged"`
-	Missing         []jsonFile      `json:"missing"` // put aside by earlier runs, and not back when this one began
+	Missing         []missingJSON   `json:"missing"` // when this run began
+	BrokenRefs      []jsonItem      `json:"broken_refs"`
 	Unchecked       []uncheckedJSON `json:"unchecked"`
 	Skipped         []jsonItem      `json:"skipped"`
 	Failed          []jsonItem      `json:"failed"`
@@ -35,7 +39,9 @@ type verifyReport struct {
 	plan     *plan.Verify
 	result   *engine.VerifyResult
 	repaired *engine.Result
-	earlier  map[hub.Repo][]hfcache.SnapshotFile
+	earlier  []hfcache.BrokenFile
+	tried    bool // to repair them
+	refs     []hfcache.BrokenRef
 	requests plan.Requests
 	elapsed  time.Duration
 }
@@ -58,6 +64,12 @@ type jsonFile struct {
 	Path     string `json:"path"`
 }
 
+type missingJSON struct {
+	jsonFile
+	Damaged bool   `json:"damaged"` // verify has put it aside, as opposed to a link that leads nowhere
+	Why     string `json:"why"`
+}
+
 type uncheckedJSON struct {
 	Repo  string `json:"repo"`
 	Entry string `json:"entry"`
@@ -77,7 +89,7 @@ func (r *verifyReport) fill() *verifyReport {
 	r.ElapsedSeconds, r.Requests = seconds(r.elapsed), requestsJSON(r.requests)
 	r.DownloadedBlobs, r.DownloadedBytes = r.repaired.Blobs, r.repaired.Bytes
 	r.DamagedFiles, r.Quarantined, r.Repaired = len(r.result.Damaged), r.quarantined(), len(r.result.Damaged)-r.unrepaired()
-	r.Damaged, r.Missing, r.Unchecked = []damagedJSON{}, []jsonFile{}, []uncheckedJSON{}
+	r.Damaged, r.Missing, r.Unchecked = []damagedJSON{}, []missingJSON{}, []uncheckedJSON{}
 	for i := range r.result.Damaged {
 		d := &r.result.Damaged[i]
 		item := damagedJSON{Repo: d.Repo.String(), Entry: d.Entry, Size: d.Size, Why: d.Why, Files: fileItems("", d.Files), Repaired: d.Repaired}
@@ -92,9 +104,10 @@ func (r *verifyReport) fill() *verifyReport {
 		}
 		r.Damaged = append(r.Damaged, item)
 	}
-	for _, repo := range r.inv.Repos {
-		r.Missing = append(r.Missing, fileItems(repo.ID.String(), r.earlier[repo.ID])...)
+	for _, f := range r.earlier {
+		r.Missing = append(r.Missing, missingJSON{jsonFile{f.Repo.String(), string(f.Commit), string(f.Path)}, f.Damaged, f.Why})
 	}
+	r.BrokenRefs = brokenRefItems(r.refs)
 	for _, u := range r.plan.Unchecked {
 		r.Unchecked = append(r.Unchecked, uncheckedJSON{u.Repo.String(), u.Entry})
 	}
@@ -148,12 +161,64 @@ func (r *verifyReport) unrepaired() (n int) {
 	return n
 }
 
-// missing counts what earlier runs put aside.
-func (r *verifyReport) missing() (n int) {
-	for _, files := range r.earlier {
-		n += len(files)
+// takeFromProblems removes from the inventory's problems what the report says in words of its own.
+func (r *verifyReport) takeFromProblems() {
+	said := map[string]bool{}
+	for _, f := range r.earlier {
+		said[f.Place()] = true
 	}
-	return n
+	for _, ref := range r.refs {
+		said[ref.Place()] = true
+	}
+	r.inv.Problems = slices.DeleteFunc(r.inv.Problems, func(p hfcache.Problem) bool { return said[p.Path] })
+}
+
+// count tells files that verify has put aside from those whose bytes somebody else has removed.
+func count(files []hfcache.BrokenFile) (damaged, missing int) {
+	for _, f := range files {
+		if f.Damaged {
+			damaged++
+		} else {
+			missing++
+		}
+	}
+	return damaged, missing
+}
+
+// left counts what was broken before this run and still is.
+func (r *verifyReport) left() (damaged, missing int) {
+	if !r.tried {
+		return count(r.earlier)
+	}
+	type file struct {
+		key  manifest.Key
+		path hub.Path
+	}
+	failed := map[file]bool{}
+	for _, f := range r.repaired.Failures {
+		failed[file{f.Key, f.Path}] = true
+	}
+	return count(slices.DeleteFunc(slices.Clone(r.earlier), func(f hfcache.BrokenFile) bool {
+		return !failed[file{manifest.Key{Repo: f.Repo, Commit: f.Commit}, f.Path}]
+	}))
+}
+
+// brokenRefs are those that keep clients from loading something.
+func (r *verifyReport) brokenRefs() []hfcache.BrokenRef {
+	return slices.DeleteFunc(slices.Clone(r.refs), func(ref hfcache.BrokenRef) bool { return ref.Fault == hfcache.RefLeftover })
+}
+
+// firstBroken is a revision with a file that is damaged or missing.
+func (r *verifyReport) firstBroken() (hub.Repo, hub.Commit, bool) {
+	for i := range r.result.Damaged {
+		if d := &r.result.Damaged[i]; len(d.Files) > 0 {
+			return d.Repo, d.Files[0].Commit, true
+		}
+	}
+	for _, f := range r.earlier {
+		return f.Repo, f.Commit, true
+	}
+	return hub.Repo{}, "", false
 }
 
 func (r *verifyReport) changed() (n int) {

@@ -26,6 +26,7 @@ type Cache struct {
 	TracesErr error
 	Inventory *hfcache.Inventory // nil if ScanErr is not
 	ScanErr   error
+	Bucket    bool // one is configured, so that it can be asked for what is broken
 }
 
 // littleSpace is less than most models have, in bytes.
@@ -35,6 +36,10 @@ const littleSpace = 2e9
 const staleAfter = 24 * time.Hour
 
 func (c *Cache) rows(now time.Time) Report {
+	var brokenRefs []hfcache.BrokenRef
+	if c.Inventory != nil {
+		brokenRefs = c.Inventory.BrokenRefs(now)
+	}
 	row := Row{Name: "cache", Detail: c.Dir + from(c.Origin)}
 	switch {
 	case c.Err != nil && errors.Is(c.Err, fs.ErrNotExist):
@@ -43,9 +48,9 @@ func (c *Cache) rows(now time.Time) Report {
 	case c.Err != nil:
 		row.Status, row.Detail, row.Hint = Fail, c.Err.Error(), "name the cache with --cache-dir or HF_HUB_CACHE"
 	default:
-		return Report{row, c.fileSystemRow(), c.spaceRow(), c.writtenByRow(), c.unfinishedRow(now), c.problemsRow()}
+		return Report{row, c.fileSystemRow(), c.spaceRow(), c.writtenByRow(), c.unfinishedRow(now), c.filesRow(), c.refsRow(brokenRefs), c.problemsRow(brokenRefs)}
 	}
-	return Report{row, skipped("file system"), skipped("free space"), skipped("cache written by"), skipped("incomplete downloads"), skipped("cache problems")}
+	return Report{row, skipped("file system"), skipped("free space"), skipped("cache written by"), skipped("incomplete downloads"), skipped("cache files"), skipped("cache refs"), skipped("cache problems")}
 }
 
 func (c *Cache) fileSystemRow() Row {
@@ -168,7 +173,7 @@ func (c *Cache) unfinishedRow(now time.Time) Row {
 	}
 }
 
-func (c *Cache) problemsRow() Row {
+func (c *Cache) problemsRow(refs []hfcache.BrokenRef) Row {
 	const name = "cache problems"
 	if c.ScanErr != nil {
 		return Row{Name: name, Status: Fail, Detail: c.ScanErr.Error()}
@@ -176,7 +181,19 @@ func (c *Cache) problemsRow() Row {
 	if c.Inventory == nil {
 		return skipped(name)
 	}
-	problems := c.Inventory.Problems
+	said := map[string]bool{} // in a row of its own
+	for _, f := range c.Inventory.BrokenFiles() {
+		said[f.Place()] = true
+	}
+	for _, r := range refs {
+		said[r.Place()] = true
+	}
+	var problems []hfcache.Problem
+	for _, p := range c.Inventory.Problems {
+		if !said[p.Path] {
+			problems = append(problems, p)
+		}
+	}
 	if len(problems) == 0 {
 		return Row{Name: name, Detail: "none in " + number(len(c.Inventory.Repos), "repository", "repositories")}
 	}

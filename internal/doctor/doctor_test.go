@@ -37,7 +37,7 @@ func good() doctor.Facts {
 			Dir: "/home/u/.cache/huggingface/hub", Origin: config.Default, Free: 35e9,
 			Abilities: hfcache.Abilities{Symlinks: true, Locks: true, Clones: true, AccessTimes: "at most daily"},
 			Traces:    hfcache.Traces{Tag: true, Locks: true, Trees: true},
-			Inventory: &hfcache.Inventory{Repos: []*hfcache.Repo{{ID: hub.Repo{Name: "org/name"}}}},
+			Inventory: &hfcache.Inventory{Repos: []*hfcache.Repo{{ID: hub.Repo{Type: hub.Model, Name: "org/name"}}}},
 		},
 		Bucket: &doctor.Bucket{
 			Probe: "_hf_cache_sync_doctor/probe-x", Conditions: &store.Error{Op: "put", Kind: store.ErrExists},
@@ -74,6 +74,8 @@ func TestGood(t *testing.T) {
 		"✓ free space: 35.0G",
 		"✓ cache written by: huggingface_hub 1.22 or newer, or a pull (it has file listings)",
 		"✓ incomplete downloads: none",
+		"✓ cache files: none is known to be damaged or missing",
+		"✓ cache refs: all can be followed",
 		"✓ cache problems: none in 1 repository",
 		"✓ bucket reachable: it answers",
 		"✓ read: what was written comes back",
@@ -99,7 +101,7 @@ func TestFolderHasNoRowsOfServices(t *testing.T) {
 		names = append(names, row.Name)
 	}
 	want := []string{
-		"config file", "bucket", "cache", "file system", "free space", "cache written by", "incomplete downloads", "cache problems",
+		"config file", "bucket", "cache", "file system", "free space", "cache written by", "incomplete downloads", "cache files", "cache refs", "cache problems",
 		"bucket reachable", "read", "write", "conditional writes", "unfinished uploads", "refs and manifests",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
@@ -229,9 +231,68 @@ func TestCache(t *testing.T) {
 		{"harmless problem", func(f *doctor.Facts) {
 			f.Cache.Inventory.Problems = []hfcache.Problem{{Path: "junk", Why: "it is junk"}}
 		}, "cache problems", doctor.Warn, "1 problem; first junk: it is junk", "list"},
+		{"damaged files first", broken(missing("a", false), missing("b", true), missing("c", true)), "cache files", doctor.Warn, "2 damaged, 1 missing; first b of org/name@aaaaaaaaaaaa: gone b", "hf download org/name --revision aaaa"},
+		{"missing files, a bucket", func(f *doctor.Facts) {
+			broken(missing("a", false))(f)
+			f.Cache.Bucket = true
+		}, "cache files", doctor.Warn, "1 missing; first a of org/name@aaaaaaaaaaaa: gone a", "hf-cache-sync verify org/name --repair"},
+		{"missing files are said once", func(f *doctor.Facts) {
+			broken(missing("a", false))(f)
+			f.Cache.Inventory.Problems = []hfcache.Problem{{Path: f.Cache.Inventory.BrokenFiles()[0].Place(), Why: "gone a"}}
+		}, "cache problems", doctor.OK, "none in 1 repository", ""},
+		{"bad refs are said once", func(f *doctor.Facts) {
+			f.Cache.Inventory.Repos[0].BadRefs = []hfcache.BadRef{{Name: "main", Why: "no commit"}}
+			f.Cache.Inventory.Problems = []hfcache.Problem{{Path: "models--org--name/refs/main", Why: "no commit"}}
+		}, "cache problems", doctor.OK, "none in 1 repository", ""},
+		{"refs", func(f *doctor.Facts) {
+			f.Cache.Bucket = true
+			f.Cache.Inventory.Repos[0].BadRefs = []hfcache.BadRef{{Name: "v1", Why: "no commit"}}
+			f.Cache.Inventory.Repos[0].Refs = []hfcache.Ref{{Name: "main", Commit: commitA, Unclean: true}}
+		}, "cache refs", doctor.Warn, "2 refs cannot be followed; first models--org--name/refs/main: it holds more", "hf-cache-sync pull org/name writes it again"},
+		{"no scan, no files", func(f *doctor.Facts) { f.Cache.Inventory, f.Cache.ScanErr = nil, errors.New("cannot read") }, "cache files", doctor.Skipped, "skipped", ""},
+		{"no scan, no refs", func(f *doctor.Facts) { f.Cache.Inventory, f.Cache.ScanErr = nil, errors.New("cannot read") }, "cache refs", doctor.Skipped, "skipped", ""},
 		{"no scan", func(f *doctor.Facts) { f.Cache.Inventory, f.Cache.ScanErr = nil, errors.New("cannot read") }, "cache problems", doctor.Fail, "cannot read", ""},
 		{"no scan, no downloads", func(f *doctor.Facts) { f.Cache.Inventory, f.Cache.ScanErr = nil, errors.New("cannot read") }, "incomplete downloads", doctor.Skipped, "skipped", ""},
 	})
+}
+
+const commitA = hub.Commit("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+func missing(path hub.Path, damaged bool) hfcache.MissingFile {
+	return hfcache.MissingFile{Path: path, Damaged: damaged, Why: "gone " + string(path)}
+}
+
+func broken(files ...hfcache.MissingFile) func(*doctor.Facts) {
+	return func(f *doctor.Facts) {
+		f.Cache.Inventory.Repos[0].Revisions = []*hfcache.Revision{{Commit: commitA, Missing: files}}
+	}
+}
+
+// TestRefHint has a command for each fault, with and without a bucket.
+func TestRefHint(t *testing.T) {
+	data := hub.Repo{Type: hub.Dataset, Name: "org/data"}
+	for _, test := range []struct {
+		ref    hfcache.BrokenRef
+		bucket bool
+		want   string
+	}{
+		{hfcache.BrokenRef{Name: "main"}, true, "hf-cache-sync pull org/name writes it again; if the bucket does not have it, hf-cache-sync verify org/name --repair does"},
+		{hfcache.BrokenRef{Name: "main"}, false, "hf download org/name writes it again"},
+		{hfcache.BrokenRef{Name: "refs/pr/1", Repo: data}, true, "hf-cache-sync pull datasets/org/data -r refs/pr/1 writes it again; if the bucket does not have it, hf-cache-sync verify datasets/org/data --repair does"},
+		{hfcache.BrokenRef{Name: "v1", Repo: data}, false, "hf download org/data --repo-type dataset --revision v1 writes it again"},
+		{hfcache.BrokenRef{Name: "it's", Fault: hfcache.RefGarbage}, true, `hf-cache-sync pull org/name -r 'it'\''s' writes it again; if there is no such branch or tag, delete the file`},
+		{hfcache.BrokenRef{Name: `a\b`, Fault: hfcache.RefGarbage}, true, "delete the file: no branch or tag has such a name"},
+		{hfcache.BrokenRef{Name: "main", Fault: hfcache.RefNowhere}, true, "hf-cache-sync pull org/name makes it name what the bucket has"},
+		{hfcache.BrokenRef{Name: "main", Fault: hfcache.RefNowhere}, false, "hf download org/name downloads what it names"},
+		{hfcache.BrokenRef{Name: "main.01234567.tmp", Fault: hfcache.RefLeftover}, true, "hf-cache-sync prune removes it"},
+	} {
+		if test.ref.Repo == (hub.Repo{}) {
+			test.ref.Repo = hub.Repo{Type: hub.Model, Name: "org/name"}
+		}
+		if got := doctor.RefHint(test.ref, test.bucket); got != test.want {
+			t.Errorf("%+v:\n%s, want\n%s", test.ref, got, test.want)
+		}
+	}
 }
 
 func TestReachable(t *testing.T) {

@@ -398,8 +398,9 @@ func (r *pullRun) publish(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(r.result.Failures) > 0 {
-		return nil
+	whole := len(r.result.Failures) == 0
+	if err := r.cleanRefs(ctx); err != nil || !whole {
+		return err
 	}
 	for _, ref := range r.plan.Refs {
 		if err := r.dir.WriteRef(ref.Name, ref.Commit, ref.Learned); err != nil {
@@ -410,6 +411,19 @@ func (r *pullRun) publish(ctx context.Context) error {
 			continue
 		}
 		r.result.Refs++
+	}
+	return nil
+}
+
+// cleanRefs repairs local refs that name the right commit in a way that clients cannot read.
+func (r *pullRun) cleanRefs(ctx context.Context) error {
+	for _, name := range r.plan.Unclean {
+		if err := r.dir.CleanRef(name); err != nil {
+			if fatalLocal(ctx, err) {
+				return err
+			}
+			r.result.Failures = append(r.result.Failures, Failure{Key: r.plan.Manifest.Key(), Ref: name, Err: err})
+		}
 	}
 	return nil
 }

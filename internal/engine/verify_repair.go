@@ -19,13 +19,13 @@ import (
 // errNoCommit says that a file cannot be asked for.
 var errNoCommit = errors.New("its snapshot's folder is not named by a commit, so the bucket cannot be asked for it")
 
-// Repair fetches from the bucket what a quarantine took away, and earlier what the records of earlier quarantines still miss, into the snapshots
-// where it was. Every byte is verified on the way. Damage that is repaired says so; of other damage Err says why it is not. The result is that of all pulls; its failures
-// are those of earlier quarantines alone. The error is for what ends it early.
-func (e *Engine) Repair(ctx context.Context, found []Damage, earlier map[hub.Repo][]hfcache.SnapshotFile) (*Result, error) {
+// Repair fetches from the bucket what a quarantine took away, and what was missing before, into the snapshots where it was. Every byte is verified on the way. Damage that is
+// repaired says so; of other damage Err says why it is not. The result is that of all pulls; its failures are about what was missing before alone. The error is for what ends it
+// early.
+func (e *Engine) Repair(ctx context.Context, found []Damage, missing []hfcache.BrokenFile) (*Result, error) {
 	r := &repair{Engine: e, wanted: map[manifest.Key]map[hub.Path]bool{}, failed: map[wantedFile]error{}, result: &Result{}}
-	for repo, files := range earlier {
-		r.want(repo, files)
+	for _, f := range missing {
+		r.want(f.Repo, []hfcache.SnapshotFile{{Commit: f.Commit, Path: f.Path}})
 	}
 	for _, d := range found {
 		r.want(d.Repo, d.wanted)
@@ -44,15 +44,32 @@ func (e *Engine) Repair(ctx context.Context, found []Damage, earlier map[hub.Rep
 	for i := range found {
 		r.settle(&found[i])
 	}
-	for repo, files := range earlier {
-		for _, f := range files {
-			key := manifest.Key{Repo: repo, Commit: f.Commit}
-			if err := r.failed[wantedFile{key, f.Path}]; err != nil {
-				r.result.Failures = append(r.result.Failures, Failure{Key: key, Path: f.Path, Err: err})
-			}
+	for _, f := range missing {
+		key := manifest.Key{Repo: f.Repo, Commit: f.Commit}
+		if err := r.failed[wantedFile{key, f.Path}]; err != nil {
+			r.result.Failures = append(r.result.Failures, Failure{Key: key, Path: f.Path, Err: err})
 		}
 	}
 	return r.result, nil
+}
+
+// CleanRefs writes those of the refs again that hold more than their commit, and returns the others. For that nobody has to be asked.
+func (e *Engine) CleanRefs(refs []hfcache.BrokenRef) (left []hfcache.BrokenRef, failures []Failure) {
+	for _, ref := range refs {
+		if ref.Fault != hfcache.RefUnclean {
+			left = append(left, ref)
+			continue
+		}
+		dir, err := e.Cache.RepoDir(ref.Repo)
+		if err == nil {
+			err = errors.Join(dir.CleanRef(hub.Ref(ref.Name)), dir.Close())
+		}
+		if err != nil {
+			left = append(left, ref)
+			failures = append(failures, Failure{Key: manifest.Key{Repo: ref.Repo, Commit: ref.Commit}, Ref: hub.Ref(ref.Name), Err: err})
+		}
+	}
+	return left, failures
 }
 
 type wantedFile struct {

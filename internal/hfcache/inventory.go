@@ -27,6 +27,7 @@ type Repo struct {
 	ID        hub.Repo
 	Revisions []*Revision     // sorted by commit
 	Refs      []Ref           // sorted by name; a ref may name a commit that is no revision here
+	BadRefs   []BadRef        // files in refs/ that name no commit, sorted by name
 	Blobs     map[string]Blob // by name in blobs/, unfinished downloads left out
 	Temps     []Temp          // unfinished downloads and other leftovers in blobs/
 }
@@ -37,6 +38,15 @@ type Revision struct {
 	Files   []File        // sorted by path
 	Tree    manifest.Tree // the commit's full listing, nil if the cache has none
 	NoExist []hub.Path    // sorted
+	Missing []MissingFile // sorted by path
+}
+
+// MissingFile is a file that a snapshot had and whose bytes are not there any more.
+type MissingFile struct {
+	Path hub.Path
+	// Damaged says that its bytes were wrong and that verify has quarantined them, as opposed to a link that leads nowhere.
+	Damaged bool
+	Why     string // for people
 }
 
 // File is one file of a snapshot whose bytes are there.
@@ -59,6 +69,18 @@ type Ref struct {
 	Name    hub.Ref
 	Commit  hub.Commit
 	Learned time.Time // the file's modification time: when this machine learned of it; zero if it cannot be that
+	// Unclean says that the file holds more than the digits of the commit, such as the newline that echo writes. Python clients read it raw: they cannot follow the
+	// ref, and their scan gives up on the repository.
+	Unclean bool
+}
+
+// BadRef is a file in refs/ that is no ref.
+type BadRef struct {
+	Name    string // below refs/, slash-separated
+	Why     string
+	ModTime time.Time
+	// Leftover says that it is the temporary file of a ref that a client was writing.
+	Leftover bool
 }
 
 // Blob is one entry of blobs/.

@@ -46,7 +46,7 @@ func (n *names) rootJunk(name string) bool {
 // repoJunk are entries of a repository's folder beside those that mean something.
 func (n *names) repoJunk(name string) bool {
 	switch name {
-	case blobsDir, snapshotsDir, refsDir, noExistDir, treesDir, ".hf-cache-sync":
+	case blobsDir, snapshotsDir, refsDir, noExistDir, treesDir, ourDir:
 		return true
 	}
 	return n.osJunk(name) || n.nameOfTmp.MatchString(name) || n.oldRootTmp.MatchString(name)

@@ -16,9 +16,13 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
-// quarantineDir is where damaged files go, below the repository's folder: no version of the Hub's clients looks into it, warns about it or counts it
-// (huggingface_hub utils/_cache_manager.py).
-const quarantineDir = ".hf-cache-sync/quarantine"
+const (
+	// ourDir is for what this program keeps in a repository's folder: no version of the Hub's clients looks into it, warns about it or counts it
+	// (huggingface_hub utils/_cache_manager.py).
+	ourDir = ".hf-cache-sync"
+	// quarantineDir is where damaged files go, below the repository's folder.
+	quarantineDir = ourDir + "/quarantine"
+)
 
 // ErrChanged says that a file is not the one any more that was looked at before.
 var ErrChanged = errors.New("it changed since it was read")

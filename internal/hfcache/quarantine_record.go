@@ -81,18 +81,8 @@ func (c *Cache) StillMissing(id hub.Repo) ([]SnapshotFile, error) {
 	}
 	found := map[SnapshotFile]bool{}
 	for _, e := range entries {
-		for _, removed := range readRecord(dir, e) {
-			f, ok := removed.Snapshot()
-			if !ok {
-				continue
-			}
-			snapshot := folder + "/" + snapshotsDir + "/" + string(f.Commit)
-			if info, err := c.root.Lstat(filepath.FromSlash(snapshot)); err != nil || !info.IsDir() {
-				continue
-			}
-			if _, err := c.root.Lstat(filepath.FromSlash(snapshot + "/" + string(f.Path))); errors.Is(err, fs.ErrNotExist) {
-				found[f] = true
-			}
+		for _, f := range c.stillMissing(folder, readRecord(dir, e)) {
+			found[f] = true
 		}
 	}
 	files := make([]SnapshotFile, 0, len(found))
@@ -101,6 +91,34 @@ func (c *Cache) StillMissing(id hub.Repo) ([]SnapshotFile, error) {
 	}
 	slices.SortFunc(files, CompareSnapshotFiles)
 	return files, nil
+}
+
+// stillMissing are those of the names that are not back, in snapshots that are there.
+func (c *Cache) stillMissing(folder string, removed []RemovedName) (files []SnapshotFile) {
+	for _, name := range removed {
+		f, ok := name.Snapshot()
+		if !ok {
+			continue
+		}
+		snapshot := folder + "/" + snapshotsDir + "/" + string(f.Commit)
+		if info, err := c.root.Lstat(filepath.FromSlash(snapshot)); err != nil || !info.IsDir() {
+			continue
+		}
+		if _, err := c.root.Lstat(filepath.FromSlash(snapshot + "/" + string(f.Path))); errors.Is(err, fs.ErrNotExist) {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// isOpenRecord says whether a file of a quarantine is the record of a file that is still missing.
+func (c *Cache) isOpenRecord(folder string, e fs.DirEntry) bool {
+	dir, err := c.root.OpenRoot(filepath.FromSlash(folder + "/" + quarantineDir))
+	if err != nil {
+		return false
+	}
+	defer dir.Close() //nolint:errcheck // only read from
+	return len(c.stillMissing(folder, readRecord(dir, e))) > 0
 }
 
 // CompareSnapshotFiles orders by commit, then path.
@@ -115,7 +133,7 @@ func readRecord(dir *os.Root, e fs.DirEntry) []RemovedName {
 	if !strings.HasSuffix(e.Name(), recordSuffix) || !e.Type().IsRegular() {
 		return nil
 	}
-	if info, err := e.Info(); err != nil || info.Size() > maxRecord {
+	if info, err := dir.Lstat(e.Name()); err != nil || !info.Mode().IsRegular() || info.Size() > maxRecord {
 		return nil
 	}
 	data, err := dir.ReadFile(e.Name())

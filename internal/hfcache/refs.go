@@ -44,6 +44,15 @@ func (d *RepoDir) WriteRef(r hub.Ref, c hub.Commit, learned time.Time) error {
 	})
 }
 
+// CleanRef writes a ref that holds more than its commit again, with nothing but the commit and the time that it had. Any other ref stays as it is.
+func (d *RepoDir) CleanRef(r hub.Ref) error {
+	old, ok, err := d.Ref(r)
+	if err != nil || !ok || !old.Unclean {
+		return err
+	}
+	return d.WriteRef(r, old.Commit, old.Learned)
+}
+
 // isPlainRef says whether the file holds nothing but the digits.
 func (d *RepoDir) isPlainRef(rel string) bool {
 	info, err := d.root.Lstat(filepath.FromSlash(rel))

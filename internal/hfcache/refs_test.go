@@ -46,7 +46,7 @@ func TestWriteRef(t *testing.T) {
 			if err != nil || !ok {
 				t.Fatalf("Ref: %t, %v", ok, err)
 			}
-			if diff := cmp.Diff(Ref{test.ref, commitA, someTime}, got, cmp.Comparer(time.Time.Equal)); diff != "" {
+			if diff := cmp.Diff(Ref{Name: test.ref, Commit: commitA, Learned: someTime}, got, cmp.Comparer(time.Time.Equal)); diff != "" {
 				t.Error(diff)
 			}
 			wantListing(t, at(d, "refs"), test.want...)
@@ -120,5 +120,36 @@ func TestRef(t *testing.T) {
 		if got != want || ok != (err == nil && want != "") {
 			t.Errorf("Ref(%q) is %q, %t, %v; want %q", r, ref.Commit, ok, err, want)
 		}
+	}
+}
+
+func TestCleanRef(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"newline":      {string(commitA) + "\n", string(commitA)},
+		"line of DOS":  {string(commitA) + "\r\n", string(commitA)},
+		"spaces":       {"  " + string(commitA) + "\t", string(commitA)},
+		"clean":        {string(commitA), string(commitA)},
+		"another's":    {string(commitB) + "\n", string(commitB)},
+		"without rest": {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := writeRepo(t, writeCache(t), "org/name")
+			put(t, at(d, "refs/main"), test.text)
+			finish(t, os.Chtimes(at(d, "refs/main"), someTime, someTime))
+			if err := d.CleanRef("main"); (err != nil) != (test.want == "") {
+				t.Fatal(err)
+			}
+			if got := content(t, at(d, "refs/main")); got != test.want {
+				t.Errorf("it holds %q, want %q", got, test.want)
+			}
+			if got := lstat(t, at(d, "refs/main")).ModTime(); !got.Equal(someTime) {
+				t.Errorf("it has the time %s, want %s", got, someTime)
+			}
+			wantListing(t, at(d, "refs"), "main")
+		})
+	}
+	d := writeRepo(t, writeCache(t), "org/name")
+	if err := d.CleanRef("main"); err != nil {
+		t.Errorf("no ref: %v", err)
 	}
 }

@@ -164,6 +164,7 @@ type repoScan struct {
 	trees map[hub.Commit]manifest.Tree
 	// dangling are blobs whose link leads nowhere: what is linked to them is missing.
 	dangling map[string]bool
+	ours     bool // there is a folder that only this program makes
 }
 
 func (r *repoScan) note(rel, why string) {
@@ -189,6 +190,7 @@ func (s *scan) repo(ctx context.Context, id hub.Repo) {
 		return
 	}
 	for _, e := range entries {
+		r.ours = r.ours || e.Name() == ourDir
 		if !s.names.repoJunk(e.Name()) {
 			r.note(e.Name(), "it is not part of a repository's folder")
 		}
@@ -264,13 +266,16 @@ func (r *repoScan) refs(prefix string) {
 	for _, e := range entries {
 		name := path.Join(prefix, e.Name())
 		switch {
-		case r.names.osJunk(e.Name()) || r.names.refTemp.MatchString(e.Name()):
+		case r.names.osJunk(e.Name()):
+		case r.names.refTemp.MatchString(e.Name()):
+			r.badRef(e, name, "a client was stopped while it wrote a ref")
 		case e.IsDir():
 			r.refs(name)
 		case e.Type().IsRegular():
 			ref, err := readRef(dir, e.Name(), name)
 			if err != nil {
 				r.note(path.Join(refsDir, name), reason(err))
+				r.badRef(e, name, reason(err))
 				continue
 			}
 			r.repo.Refs = append(r.repo.Refs, ref)
@@ -280,6 +285,13 @@ func (r *repoScan) refs(prefix string) {
 	}
 	if prefix == "" {
 		slices.SortFunc(r.repo.Refs, func(a, b Ref) int { return strings.Compare(string(a.Name), string(b.Name)) })
+		slices.SortFunc(r.repo.BadRefs, func(a, b BadRef) int { return strings.Compare(a.Name, b.Name) })
+	}
+}
+
+func (r *repoScan) badRef(e fs.DirEntry, name, why string) {
+	if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+		r.repo.BadRefs = append(r.repo.BadRefs, BadRef{name, why, info.ModTime(), r.names.refTemp.MatchString(e.Name())})
 	}
 }
 
@@ -306,7 +318,7 @@ func readRef(dir *os.Root, file, name string) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	return Ref{ref, commit, plausible(info.ModTime())}, nil
+	return Ref{ref, commit, plausible(info.ModTime()), string(text) != string(commit)}, nil
 }
 
 // plausible is a time at which a client can have learned of a ref. The layout of the cache is of June 2022 (huggingface_hub 0.8): a file that claims to be older was made so, as images do

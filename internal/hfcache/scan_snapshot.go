@@ -39,10 +39,28 @@ func (r *repoScan) revisions(ctx context.Context) {
 		r.noExist(rev, dir, rel, "", 0)
 		slices.Sort(rev.NoExist)
 	})
+	r.quarantined(revs)
 	for _, rev := range revs {
+		slices.SortFunc(rev.Missing, func(a, b MissingFile) int { return strings.Compare(string(a.Path), string(b.Path)) })
 		r.repo.Revisions = append(r.repo.Revisions, rev)
 	}
 	slices.SortFunc(r.repo.Revisions, func(a, b *Revision) int { return strings.Compare(string(a.Commit), string(b.Commit)) })
+}
+
+// quarantined adds the files that verify has taken away and that did not come back. Their names are gone, so only its records know of them.
+func (r *repoScan) quarantined(revs map[hub.Commit]*Revision) {
+	if !r.ours {
+		return
+	}
+	files, err := r.cache.StillMissing(r.repo.ID)
+	if err != nil {
+		r.note(quarantineDir, "cannot be read: "+reason(err))
+	}
+	for _, f := range files {
+		if rev := revs[f.Commit]; rev != nil {
+			rev.Missing = append(rev.Missing, MissingFile{Path: f.Path, Damaged: true, Why: "it was damaged, is quarantined, and did not come back"})
+		}
+	}
 }
 
 func (r *repoScan) eachCommit(ctx context.Context, folder string, revs map[hub.Commit]*Revision, visit func(*Revision, *os.Root, string)) {
@@ -89,8 +107,12 @@ func (r *repoScan) snapshot(rev *Revision, dir *os.Root, rel, prefix string, dep
 	r.walk(dir, rel, prefix, depth, walker{
 		folder: func(sub *os.Root, rel, prefix string) { r.snapshot(rev, sub, rel, prefix, depth+1) },
 		link: func(text string, p hub.Path, rel string) {
-			if file, ok := r.linkedFile(text, strings.Count(prefix, "/")+min(1, len(prefix)), rel); ok {
+			file, gone, ok := r.linkedFile(text, strings.Count(prefix, "/")+min(1, len(prefix)), rel)
+			if ok {
 				r.add(rev, file, p, rel)
+			} else if gone != "" {
+				r.note(rel, gone)
+				rev.Missing = append(rev.Missing, MissingFile{Path: p, Why: gone})
 			}
 		},
 		file: func(info fs.FileInfo, p hub.Path, rel string) {
@@ -112,40 +134,39 @@ func (r *repoScan) add(rev *Revision, file File, p hub.Path, rel string) {
 }
 
 // linkedFile takes one hop, which names the blob; the blob knows where the bytes are. text is what the link says, depth how many folders of the snapshot are above it.
-func (r *repoScan) linkedFile(text string, depth int, rel string) (File, bool) {
+// gone says that the bytes are missing, and why; other reasons for there being no file have become problems.
+func (r *repoScan) linkedFile(text string, depth int, rel string) (_ File, gone string, ok bool) {
 	// What clients write needs no thought: "../../blobs/<name>", with one ".." more for each folder.
 	if name, usual := strings.CutPrefix(text, strings.Repeat("../", depth+2)+blobsDir+"/"); usual {
 		if blob, known := r.repo.Blobs[name]; known {
-			return blob.file(), true
+			return blob.file(), "", true
 		}
 	}
 	folder := r.repo.ID.Folder()
 	target, err := r.cache.target(path.Join(folder, path.Dir(rel)), text)
 	if err != nil {
 		r.lost(rel, reason(err))
-		return File{}, false
+		return File{}, "", false
 	}
 	if name, isBlob := strings.CutPrefix(target, folder+"/"+blobsDir+"/"); isBlob && !strings.Contains(name, "/") {
 		if blob, known := r.repo.Blobs[name]; known {
-			return blob.file(), true
+			return blob.file(), "", true
 		}
 		if r.names.temp(name) {
 			r.lost(rel, "it links to the unfinished download "+name)
-		} else {
-			r.note(rel, fmt.Sprintf("it links to blob %s, which is not there", name))
+			return File{}, "", false
 		}
-		return File{}, false
+		return File{}, fmt.Sprintf("it links to blob %s, which is not there", name), false
 	}
 	bytes, info, err := r.cache.resolve(target) // no client links like this, but the bytes may well be good
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		r.note(rel, "it is a link to nothing")
-		return File{}, false
+		return File{}, "it is a link to nothing", false
 	case err != nil:
 		r.lost(rel, reason(err))
-		return File{}, false
+		return File{}, "", false
 	}
-	return File{Size: info.Size(), Disk: r.disk(bytes, info), Bytes: bytes, ModTime: info.ModTime(), Used: lastUse(info)}, true
+	return File{Size: info.Size(), Disk: r.disk(bytes, info), Bytes: bytes, ModTime: info.ModTime(), Used: lastUse(info)}, "", true
 }
 
 // file is a file of a snapshot that is linked to the blob.

@@ -261,7 +261,7 @@ func TestScanRefsAndMarks(t *testing.T) {
 		{Name: "feat/x", Commit: hub.Commit(strings.Repeat("f", 40))},
 		{Name: "main", Commit: scanCommit},
 		{Name: "refs/pr/1", Commit: scanCommit},
-		{Name: "v1", Commit: scanCommit},
+		{Name: "v1", Commit: scanCommit, Unclean: true},
 	}
 	if diff := cmp.Diff(want, inv.Repos[0].Refs); diff != "" {
 		t.Errorf("refs (-want +got):\n%s", diff)

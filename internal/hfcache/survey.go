@@ -67,7 +67,7 @@ const (
 	LeftoverTrash
 	// LeftoverEmpty is the folder of a repository without any content.
 	LeftoverEmpty
-	// LeftoverQuarantine is a damaged file that verify has put aside, or the record of one.
+	// LeftoverQuarantine is a damaged file that verify has put aside, or the record of one that is back or whose revision is gone.
 	LeftoverQuarantine
 )
 
@@ -246,7 +246,8 @@ func (s *surveyor) repo(repo *Repo) {
 		s.leftover(LeftoverTrash, repo.ID, folder+"/"+trashDir+"/"+e.Name())
 	}
 	for _, e := range s.list(folder + "/" + quarantineDir) {
-		if e.Type().IsRegular() {
+		// The record of a file that is still missing is all that says so: it stays when the bytes go.
+		if e.Type().IsRegular() && !s.cache.isOpenRecord(folder, e) {
 			s.leftover(LeftoverQuarantine, repo.ID, folder+"/"+quarantineDir+"/"+e.Name())
 		}
 	}

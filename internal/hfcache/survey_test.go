@@ -99,6 +99,12 @@ func TestSurveyLeftovers(t *testing.T) {
 		{name: "quarantine", entries: map[string]string{
 			surveyQuar + "1": "x", surveyQuar + "1.json": "{}", surveyQuar + "2/x": "x", surveyQuar + "3": "->1",
 		}, want: append(ours(surveyQuar+"1", LeftoverQuarantine), ours(surveyQuar+"1.json", LeftoverQuarantine)...)},
+		{name: "quarantine of a file that is still missing: the record stays", entries: map[string]string{
+			scanSnap + "b": "x", surveyQuar + "1": "x", surveyQuar + "1.json": `{"format": 1, "removed": [{"file": "snapshots/` + scanCommit + `/z", "target": ""}]}`,
+			surveyQuar + "2": "x", surveyQuar + "2.json": `{"format": 1, "removed": [{"file": "snapshots/` + scanCommit + `/b", "target": ""}]}`,
+			surveyQuar + "3.json": `{"format": 1, "removed": [{"file": "snapshots/` + surveyOther + `/z", "target": ""}]}`,
+		}, want: append(append(append(ours(surveyQuar+"1", LeftoverQuarantine), ours(surveyQuar+"2", LeftoverQuarantine)...),
+			ours(surveyQuar+"2.json", LeftoverQuarantine)...), ours(surveyQuar+"3.json", LeftoverQuarantine)...)},
 		{name: "an empty repository", entries: map[string]string{
 			"models--org--second/blobs/": "", "models--org--second/snapshots/": "", "models--org--second/refs/refs/pr/": "",
 		}, want: []Leftover{{Repo: secondRepo, Place: "models--org--second", Kind: LeftoverEmpty}}},

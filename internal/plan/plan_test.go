@@ -307,12 +307,44 @@ func TestNewPullRefs(t *testing.T) {
 		{"the same", hfcache.Ref{Name: "main", Commit: commit("a"), Learned: now}, false, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := plan.NewPull(m, refs, &hfcache.Repo{Refs: []hfcache.Ref{test.local}}, nil, plan.PullPolicy{ForceRefs: test.force})
+			p := plan.NewPull(m, refs, &hfcache.Repo{
+				Refs: []hfcache.Ref{test.local}, Revisions: []*hfcache.Revision{{Commit: commit("b"), Files: []hfcache.File{file("f", "1", 5)}}},
+			}, nil, plan.PullPolicy{ForceRefs: test.force})
 			if (len(p.Refs) == 1) != test.written || (len(p.KeptRefs) == 1) != test.kept {
 				t.Errorf("written %v, kept %v", p.Refs, p.KeptRefs)
 			}
 			if test.written && !p.Refs[0].Learned.Equal(before) {
 				t.Errorf("the ref counts as learned at %v", p.Refs[0].Learned)
+			}
+		})
+	}
+}
+
+// TestNewPullCleansRefs has a ref whose file holds a newline: it is written again, whatever the bucket says about it, unless it is written anyway.
+func TestNewPullCleansRefs(t *testing.T) {
+	m := &manifest.Manifest{Repo: model, Commit: commit("a"), Files: []manifest.File{{Path: "f", Blob: blob("1"), Size: 5}}}
+	for _, test := range []struct {
+		name   string
+		local  hfcache.Ref
+		bucket []remote.Ref
+		want   []hub.Ref
+	}{
+		{"the same commit", hfcache.Ref{Name: "main", Commit: commit("a"), Learned: now, Unclean: true}, []remote.Ref{{Name: "main", Commit: commit("a"), Resolved: before}}, []hub.Ref{"main"}},
+		{"clean", hfcache.Ref{Name: "main", Commit: commit("a"), Learned: now}, []remote.Ref{{Name: "main", Commit: commit("a"), Resolved: before}}, nil},
+		{"not in the bucket", hfcache.Ref{Name: "v1", Commit: commit("b"), Learned: now, Unclean: true}, nil, []hub.Ref{"v1"}},
+		{"kept", hfcache.Ref{Name: "main", Commit: commit("b"), Learned: now, Unclean: true}, []remote.Ref{{Name: "main", Commit: commit("a"), Resolved: before}}, []hub.Ref{"main"}},
+		{"moved", hfcache.Ref{Name: "main", Commit: commit("b"), Learned: before.Add(-1), Unclean: true}, []remote.Ref{{Name: "main", Commit: commit("a"), Resolved: before}}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := plan.NewPull(m, test.bucket, &hfcache.Repo{
+				Refs: []hfcache.Ref{test.local}, Revisions: []*hfcache.Revision{{Commit: commit("b"), Files: []hfcache.File{file("f", "1", 5)}}},
+			}, nil, plan.PullPolicy{})
+			if diff := cmp.Diff(test.want, p.Unclean); diff != "" {
+				t.Errorf("to be written again (-want +got):\n%s", diff)
+			}
+			p.Only(func(hub.Path) bool { return true })
+			if len(p.Unclean) > 0 {
+				t.Errorf("a plan for some paths writes refs: %v", p.Unclean)
 			}
 		})
 	}

@@ -34,6 +34,7 @@ type Pull struct {
 	KeptRefs []KeptLocal         // local refs that stay
 	Asked    hub.Ref             // the ref by which the revision was asked for, if any
 	AskedHub bool                // the Hub itself said just now that Asked names the commit
+	Unclean  []hub.Ref           // local refs whose files are to be written again with the commits that they name already
 	Filtered int                 // files that the filter keeps out
 	Local    *hfcache.Revision   // what is here already, or nil
 	Alone    bool                // the bucket could not be asked for anything
@@ -94,6 +95,7 @@ func NewPull(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Repo, known
 	for _, ref := range refs {
 		p.ref(ref, local, known, policy)
 	}
+	p.unclean(local)
 	return p
 }
 
@@ -112,6 +114,19 @@ func LocalRefsToJudge(m *manifest.Manifest, refs []remote.Ref, local *hfcache.Re
 		}
 	}
 	return commits
+}
+
+// unclean finds the local refs that clients cannot follow because of what else is in their files. Writing them again promises nothing new, so it depends neither on what the bucket
+// says about them nor on what becomes of the files.
+func (p *Pull) unclean(local *hfcache.Repo) {
+	if local == nil {
+		return
+	}
+	for _, l := range local.Refs {
+		if l.Unclean && !slices.ContainsFunc(p.Refs, func(r PullRef) bool { return r.Name == l.Name }) {
+			p.Unclean = append(p.Unclean, l.Name)
+		}
+	}
 }
 
 // Contradiction is a file that the manifest has otherwise than the listing of the same commit that the cache has, or nil. A commit never changes, so one of the two is
@@ -156,8 +171,11 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*ma
 		}
 	}
 	kept := KeptLocal{PullRef: here}
+	nowhere := false
 	if exists {
 		kept.Local = local.Revision(here.Commit)
+		// A ref that leads to no file is worth nothing, unless a client is about to download them.
+		nowhere = (kept.Local == nil || len(kept.Local.Files) == 0) && len(local.Temps) == 0
 	}
 	switch {
 	case policy.RequireComplete && p.Completeness() != manifest.Complete && here.Commit != ref.Commit:
@@ -165,14 +183,15 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*ma
 	case exists && policy.ForceRefs:
 	case exists && here.Commit == ref.Commit:
 		return
+	case (!exists || nowhere) && len(p.Files) == 0 && (p.Local == nil || len(p.Local.Files) == 0):
+		kept.Why = KeptEmpty
+	case nowhere:
 	case exists && known[here.Commit].RefTime(ref.Name, here.Learned).After(wanted.Learned):
 		kept.Why = KeptLater
 	case exists && !p.Manifest.IsForced(ref.Name):
 		if kept.Loss = manifest.Worse(contents(kept.Local), p.contents(), hfcache.CanHold); kept.Loss != nil {
 			kept.Why = KeptWorse
 		}
-	case !exists && len(p.Files) == 0 && (p.Local == nil || len(p.Local.Files) == 0):
-		kept.Why = KeptEmpty
 	}
 	if kept.Why != 0 {
 		p.KeptRefs = append(p.KeptRefs, kept)

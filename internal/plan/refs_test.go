@@ -156,6 +156,7 @@ func TestPulledRefs(t *testing.T) {
 		{"a later commit, filtered", theirs(commit("a"), "12"), remote.Ref{Resolved: now}, complete, before, nil, plan.PullPolicy{Files: filter(t, "1.bin")}, plan.KeptWorse},
 		{"nothing of a commit, where there is nothing", theirs(commit("a"), "12"), remote.Ref{Resolved: now}, nil, before, nil, plan.PullPolicy{Files: filter(t, "x")}, plan.KeptEmpty},
 		{"an earlier commit", theirs(commit("a"), "12"), remote.Ref{Resolved: before}, complete, now, nil, plan.PullPolicy{}, plan.KeptLater},
+		{"an earlier commit, where the ref leads to nothing", theirs(commit("a"), "12"), remote.Ref{Resolved: before}, theirs(commit("b"), "", "1.bin"), now, nil, plan.PullPolicy{}, 0},
 		{"a copied cache", theirs(commit("a"), "12"), remote.Ref{Resolved: before}, complete, now, claimed(theirs(commit("b"), "12"), before.Add(-day)), plan.PullPolicy{}, 0},
 		{"a commit that was pushed from a copied cache", claimed(theirs(commit("a"), "12"), before), remote.Ref{Resolved: now}, complete, now.Add(-time.Minute), nil, plan.PullPolicy{}, plan.KeptLater},
 		{"a roll-back", forced(claimed(theirs(commit("a"), "12"), before.Add(-day)), now), remote.Ref{Resolved: now}, complete, before, nil, plan.PullPolicy{}, 0},

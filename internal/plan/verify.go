@@ -273,7 +273,7 @@ func (p *Pull) Only(wanted func(hub.Path) bool) {
 		needed[f.Blob] = true
 	}
 	p.Blobs = slices.DeleteFunc(p.Blobs, func(f manifest.File) bool { return !needed[f.Blob] })
-	p.Refs, p.KeptRefs = nil, nil
+	p.Refs, p.KeptRefs, p.Unclean = nil, nil, nil
 }
 
 // BucketVerify is what has to be read to find out whether the blobs of a bucket are what manifests promise.

@@ -111,3 +111,32 @@ func damage(t *testing.T, hub string) (n int) {
 	}
 	return n
 }
+
+// TestOracleVerifyThenDownload quarantines damaged blobs and lets the client
+// that wrote them download them again. Until then verify says each time that
+// they are damaged, and afterwards no longer.
+func TestOracleVerifyThenDownload(t *testing.T) {
+	t.Parallel()
+	writer := testenv.Python(t, "2.4.0")
+	s, remote := fill(t, newWorld(t), "verify", writer), testenv.FileRemote(t)
+	if n := damage(t, hubDir(s.home)); n == 0 {
+		t.Fatal("the cache has no large blob to damage")
+	}
+	for range 2 {
+		if result := verify(t, remote, s.home); result.Code != 6 {
+			t.Fatalf("verify: %s", result)
+		}
+	}
+	var steps []testenv.Step
+	for _, f := range s.fetches {
+		steps = append(steps, f.step("download"))
+	}
+	for i, o := range writer.Run(t, s.home, newWorld(t).url, steps...) {
+		if o.Error != "" {
+			t.Fatalf("%v: %s", steps[i], o)
+		}
+	}
+	if result := verify(t, remote, s.home); result.Code != 0 {
+		t.Errorf("verify after the download: %s", result)
+	}
+}
