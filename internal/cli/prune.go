@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -277,9 +278,7 @@ func (a *app) planPrune(ctx context.Context, e *engine.Engine, rules pruneRules,
 		case err != nil:
 			policy.NoAnswer, unasked, err = true, &unaskedError{err}, nil
 		}
-		for key, why := range held {
-			policy.Held[key] = why
-		}
+		maps.Copy(policy.Held, held)
 	}
 }
 

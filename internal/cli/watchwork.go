@@ -232,11 +232,14 @@ func (w *watchRun) sayRemoved(out *watchOutcome) {
 		return
 	}
 	for _, s := range out.pruned.Done {
-		what := "removed"
-		if s.Kind == plan.PruneRevision {
-			what = "evicted"
+		about := []any{
+			slog.String("what", pruneName(s.Kind, s.Repo, s.Commit, s.Place)), slog.Int64("bytes", s.Bytes), slog.String("why", s.Reason),
 		}
-		w.log.Info(what, slog.String("what", pruneName(s.Kind, s.Repo, s.Commit, s.Place)), slog.Int64("bytes", s.Bytes), slog.String("why", s.Reason))
+		if s.Kind == plan.PruneRevision {
+			w.log.Info("evicted", about...)
+		} else {
+			w.log.Info("removed", about...)
+		}
 	}
 	for _, s := range out.pruned.Skipped {
 		w.log.Debug("left alone", slog.String("what", s.Place), slog.String("why", s.Why))
