@@ -38,7 +38,8 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List what is in the cache, or with --remote in the bucket",
 		Long: `List shows the repositories in the local cache, or with --remote those in the bucket; with --revisions each of
 their commits. Files that revisions share are counted once, also in the total; with --revisions they are
-counted in each revision, and once in the total.
+counted in each revision, and once in the total. A size is that of the content, as "hf cache ls" has it; what the
+cache takes on the disk, garbage included, is what status and prune count.
 
 Filters, sorting and limits are those of "hf cache ls":
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -39,6 +40,9 @@ type pruneRules struct {
 	evictActive, unsafe, quarantine bool
 }
 
+// defaultGrace is for how long what was written counts as being at work.
+const defaultGrace = time.Hour
+
 // tempAge is from when on a temporary file is taken for left behind: no download stands still for so long.
 const tempAge = 24 * time.Hour
 
@@ -47,23 +51,35 @@ func (a *app) pruneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Make the cache fit a disk budget",
-		Long: `Prune removes what nobody needs, whatever the budget: temporary files older than a day, and blobs that no
-revision uses. Then, until the cache fits the budget, it removes revisions that no branch or tag names, by last
-use, the oldest first. With --evict-active revisions go that are still named, but only those that the bucket
-has in full, which it is asked about blob by blob; --unsafe takes them all. The budget is --max-gb or --max-size,
-else cache.max_local_gb of the configuration file, else 50 GB.
+		Long: `Prune first removes garbage, whatever the budget: temporary files older than a day and blobs that no revision
+uses. Then it evicts revisions until the cache fits the budget, in this order:
 
-What is freed is what the disk gets back: bytes that several revisions, repositories or hard links share count
-when the last of them goes. What clients are or may be at work on is left alone and named: files that a process
-has open, blobs whose lock is held, and what was written within --grace.
+  1. detached revisions that were not used within a day: no ref names them, and one names another revision of
+     their repository;
+  2. only with --evict-active: active revisions, which a ref names, and pinned ones, whose repository has no ref
+     (somebody loads them by their commit);
+  3. only with --evict-active: whatever was used within a day, which is then said.
+
+Within each of the three the least recently used goes first. A revision whose eviction frees nothing stays.
+
+Where a bucket is configured, it is asked about each blob of a revision that would be evicted, and a revision that
+it does not hold stays. If it cannot be asked, all of them stay; the garbage is removed all the same. Without a
+bucket only detached revisions that were not used within a day are evicted. --unsafe evicts without asking, and
+without a bucket; it needs --yes, or somebody at a terminal who agrees.
+
+The budget is --max-gb or --max-size, else cache.max_local_gb of the configuration file, else 50 GB. Freed is what
+the disk gets back: bytes that several revisions, repositories or hard links share count when the last of them is
+removed. What clients are or may be at work on stays: files that a process has open, blobs whose lock is held, and
+what was written within --grace. What stays is named if the cache does not fit the budget.
 
 Last use is the newest of when a file was read, when it was written, and when hf-cache-sync last pulled it.
-With --older-than only revisions go that were not used for so long; without a budget beside it, all of them.
+With --older-than only revisions are evicted that were not used for so long; without a budget beside it, all of
+them.
 
 EXIT STATUS
   0 done, also if the budget cannot be met, which is said; 2 wrong arguments, or not confirmed;
-  8 another prune is at work on the cache; 4, 7 the bucket could not be asked; 9 no permission to remove;
-  see docs/exit-codes.md.`,
+  8 another prune is at work on the cache; 4, 7 the bucket could not be asked, and no revision that it was not
+  asked about was evicted; 9 no permission to remove; see docs/exit-codes.md.`,
 		Example: `  hf-cache-sync prune --max-gb 50 --dry-run
   hf-cache-sync prune --max-size 200GB --evict-active --keep 'my-org/*'
   hf-cache-sync prune --older-than 30d`,
@@ -78,22 +94,22 @@ EXIT STATUS
 	flags := cmd.Flags()
 	flags.Float64Var(&o.maxGB, "max-gb", 0, "the budget, in gigabytes (10^9 bytes)")
 	flags.Var(&o.size, "max-size", "the budget, as in 50GB or 1.5TB")
-	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would go and why, and remove nothing")
-	flags.StringArrayVar(&o.keepAs, "keep", nil, "leave revisions of repositories alone that match this glob (may be repeated; cache.keep in the configuration adds to it)")
-	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be removed and why, and remove nothing")
+	flags.StringArrayVar(&o.keepAs, "keep", nil, "keep the revisions of repositories that match this glob (may be repeated; cache.keep in the configuration adds to it)")
+	flags.BoolVar(&o.unsafe, "unsafe", false, "evict without asking the bucket, and without one; needs --yes or a terminal")
+	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask for confirmation")
 	o.flags(cmd)
 	return cmd
 }
 
-// flags adds those that the command and the watcher share.
+// flags adds those that say what may be removed, but for --unsafe: a watcher has nobody to ask.
 func (r *pruneRules) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	r.grace = age(time.Hour)
-	flags.BoolVar(&r.evictActive, "evict-active", false, "revisions that refs name may go, too, if the bucket has them in full")
-	flags.BoolVar(&r.unsafe, "unsafe", false, "with --evict-active: even if the bucket does not have them")
-	flags.Var(&r.olderThan, "older-than", "only revisions that were not used for so long: 30d, 2w, 6mo")
-	flags.Var(&r.grace, "grace", "leave alone what was written less long ago")
-	flags.BoolVar(&r.quarantine, "quarantine", false, "damaged files that verify has put aside may go, once they are a day old")
+	r.grace = age(defaultGrace)
+	flags.BoolVar(&r.evictActive, "evict-active", false, "evict active and pinned revisions, too, and last of all what was used within a day")
+	flags.Var(&r.olderThan, "older-than", "evict only revisions that were not used for this long: 30d, 2w, 6mo")
+	flags.Var(&r.grace, "grace", "keep what was written within this time")
+	flags.BoolVar(&r.quarantine, "quarantine", false, "remove damaged files that verify has put aside, once they are a day old")
 }
 
 // check settles the budget: the flags, else the configuration, else nothing but age.
@@ -112,16 +128,19 @@ func (o *pruneOptions) check(gb, size bool) (err error) {
 	default:
 		o.budget, o.origin = o.file.MaxLocal()
 	}
-	if o.unsafe && !o.evictActive {
-		return usagef("--unsafe is for --evict-active, which is not given")
+	if o.unsafe && !o.dryRun && !o.yes && !o.asks() {
+		return &usageError{errors.New("prune: --unsafe may evict the only copy, and nobody is there to agree; nothing was removed"), "agree with --yes, or look at --dry-run"}
 	}
 	o.keep, err = o.keepers(o.keepAs)
 	return err
 }
 
-// keepers are the repositories that are pinned by the flags and the configuration.
+// asks says whether somebody is there to be asked.
+func (o *pruneOptions) asks() bool { return o.Interactive && !o.json && o.events == nil }
+
+// keepers are the repositories whose revisions the flags and the configuration keep.
 func (a *app) keepers(globs []string) (plan.Globs, error) {
-	pinned, err := plan.ParseGlobs(globs)
+	kept, err := plan.ParseGlobs(globs)
 	if err != nil {
 		return nil, usagef("--keep: %w", err)
 	}
@@ -129,7 +148,7 @@ func (a *app) keepers(globs []string) (plan.Globs, error) {
 	if err != nil {
 		return nil, usagef("%s: cache.keep: %w", a.file.Path, err)
 	}
-	return append(pinned, standing...), nil
+	return append(kept, standing...), nil
 }
 
 func (o *pruneOptions) run(ctx context.Context) (err error) {
@@ -154,16 +173,20 @@ func (o *pruneOptions) run(ctx context.Context) (err error) {
 			}
 		}()
 	}
-	p, err := o.planPrune(ctx, s.Engine, o.pruneRules)
+	open := o.bucket(s)
+	p, unasked, err := o.planPrune(ctx, s.Engine, o.pruneRules, open)
 	if err != nil {
 		return err
 	}
 	s.phase("")
-	run := &pruneRun{plan: p, result: &engine.Pruned{}}
+	run := &pruneRun{plan: p, result: &engine.Pruned{}, noBucket: open == nil}
 	if o.dryRun || len(p.Steps) == 0 {
 		s.progress.Close()
 		run.elapsed = watch.elapsed()
-		return o.report(run)
+		if err := o.report(run); err != nil {
+			return err
+		}
+		return unasked
 	}
 	if err := watch.without(func() error { return o.confirm(ctx, s.Cache.Dir(), p) }); err != nil {
 		return err
@@ -177,18 +200,14 @@ func (o *pruneOptions) run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	return o.report(run)
+	if err := o.report(run); err != nil {
+		return err
+	}
+	return unasked
 }
 
-// openPrune opens the cache, and the bucket only if it has to be asked.
+// openPrune opens the cache. The bucket is opened when there is something to ask it.
 func (o *pruneOptions) openPrune() (*session, error) {
-	if o.evictActive && !o.unsafe {
-		s, err := o.open("pruning", useExisting, engine.Options{})
-		if !errors.Is(err, config.ErrNoRemote) {
-			return s, err
-		}
-		o.note("note: no bucket is configured, so no revision that a ref names goes; --unsafe takes them all the same")
-	}
 	cache, err := o.openCache(false)
 	if err != nil {
 		return nil, err
@@ -203,44 +222,78 @@ func (o *pruneOptions) openPrune() (*session, error) {
 	return &session{progress: progress, Engine: &engine.Engine{Cache: cache, Events: o.watched(sink)}}, nil
 }
 
-// planPrune looks at the cache and decides, asking the bucket as far as the decision needs it. Without a bucket, the engine has no catalogue.
-func (a *app) planPrune(ctx context.Context, e *engine.Engine, rules pruneRules) (*plan.Prune, error) {
+// bucket opens the bucket of a prune; nil if none is configured.
+func (o *pruneOptions) bucket(s *session) func() error {
+	if _, err := config.ResolveRemote(o.remote, o.Env, o.file); errors.Is(err, config.ErrNoRemote) {
+		return nil
+	}
+	return func() (err error) {
+		s.Catalog, err = o.catalog(s.Events, s.Throttle)
+		return err
+	}
+}
+
+// prunePolicy are the rules as the plan wants them, without what a bucket answers.
+func (a *app) prunePolicy(cache *hfcache.Cache, rules pruneRules) plan.PrunePolicy {
+	return plan.PrunePolicy{
+		Now: a.Now(), Budget: rules.budget, All: rules.all, OlderThan: time.Duration(rules.olderThan), Grace: time.Duration(rules.grace), TempAge: tempAge,
+		EvictActive: rules.evictActive, Unsafe: rules.unsafe, Keep: rules.keep, Quarantine: rules.quarantine, LastUse: a.lastUses(cache),
+	}
+}
+
+// planPrune looks at the cache and decides, asking the bucket as far as the decision needs it. open connects an engine that has no catalogue with the bucket; it is called
+// before the first question, and nil if there is no bucket.
+// If the bucket cannot be asked, unasked says why: the plan is good, and evicts nothing that the bucket was not asked about.
+func (a *app) planPrune(ctx context.Context, e *engine.Engine, rules pruneRules, open func() error) (p *plan.Prune, unasked, err error) {
 	phase := func(text string) { e.Events.Event(event.Event{Kind: event.Phase, Text: text}) }
 	phase("scanning the cache")
 	inv, err := e.Cache.Scan(ctx, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	phase("looking for what is in use")
 	survey, err := e.Cache.Survey(ctx, inv)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	policy := plan.PrunePolicy{
-		Now: a.Now(), Budget: rules.budget, All: rules.all, OlderThan: time.Duration(rules.olderThan), Grace: time.Duration(rules.grace), TempAge: tempAge,
-		EvictActive: rules.evictActive, Unsafe: rules.unsafe, Keep: rules.keep, Quarantine: rules.quarantine, LastUse: a.lastUses(e.Cache),
-	}
-	if e.Catalog != nil {
+	policy := a.prunePolicy(e.Cache, rules)
+	if open != nil || e.Catalog != nil {
 		policy.Held = map[manifest.Key]error{}
 	}
 	for {
 		p := plan.NewPrune(inv, survey, policy)
 		if len(p.Ask) == 0 {
-			return p, nil
+			return p, unasked, nil
 		}
-		held, err := e.Held(ctx, inv, p.Ask)
-		if err != nil {
-			return nil, err
+		var held map[manifest.Key]error
+		if e.Catalog == nil {
+			err = open()
 		}
-		for _, key := range p.Ask {
-			policy.Held[key] = held[key]
+		if err == nil {
+			held, err = e.Held(ctx, inv, p.Ask)
 		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, ctx.Err()
+		case err != nil:
+			policy.NoAnswer, unasked, err = true, &unaskedError{err}, nil
+		}
+		maps.Copy(policy.Held, held)
 	}
 }
 
+// unaskedError says that the bucket could not be asked which revisions it holds, so that none was evicted on its word.
+type unaskedError struct{ err error }
+
+func (e *unaskedError) Error() string {
+	return "prune: the bucket could not be asked, so revisions that it may not hold stay: " + e.err.Error()
+}
+
+func (e *unaskedError) Unwrap() error { return e.err }
+
 // confirm asks whether to go on, if there is somebody to ask.
 func (o *pruneOptions) confirm(ctx context.Context, dir string, p *plan.Prune) error {
-	if o.yes || !o.Interactive || o.json || o.events != nil {
+	if o.yes || !o.asks() {
 		return nil
 	}
 	o.warn("About to remove from %s:", dir)

@@ -18,6 +18,21 @@ type pruneRun struct {
 	plan    *plan.Prune
 	result  *engine.Pruned
 	elapsed time.Duration
+	// noBucket says that no bucket is configured.
+	noBucket bool
+}
+
+// over is by how much the cache is larger than its budget, now or of a dry run afterwards; 0 if it is not.
+func (o *pruneOptions) over(run *pruneRun) int64 {
+	p := run.plan
+	after := max(0, p.Before-run.result.Bytes)
+	if o.dryRun {
+		after = p.After()
+	}
+	if p.Budget < 0 {
+		return 0
+	}
+	return max(0, after-p.Budget)
 }
 
 // mostHolders is how many of what holds the space are named; --json has them all.
@@ -27,22 +42,29 @@ func (o *pruneOptions) report(run *pruneRun) error {
 	if o.json {
 		return o.printJSON(o.summary(run))
 	}
-	steps, doing := run.result.Done, "removed"
+	steps := run.result.Done
 	if o.dryRun {
-		steps, doing = run.plan.Steps, "would remove"
+		steps = run.plan.Steps
 	}
 	for _, s := range steps {
-		if err := o.print("%s %s", doing, ui.Clean(o.stepLine(s))); err != nil {
+		if err := o.print("%s %s", o.verb(s), ui.Clean(o.stepLine(s))); err != nil {
 			return err
 		}
 	}
+	// Below the budget nobody asks why something stays.
+	over := o.over(run) > 0
 	for _, k := range run.plan.Kept {
-		if k.Busy {
+		if k.Busy && over {
 			o.note("left alone: %s (%s): %s", pruneName(k.Kind, k.Repo, k.Commit, k.Place), ui.Size(k.Bytes), k.Reason)
 		}
 	}
 	for _, s := range run.result.Skipped {
-		o.note("left alone: %s: %s", s.Place, s.Why)
+		if over || run.plan.Budget < 0 {
+			o.note("left alone: %s: %s", s.Place, s.Why)
+		}
+	}
+	if over && run.noBucket && o.evictActive && !o.unsafe {
+		o.note("note: no bucket is configured, so only detached revisions are evicted that were not used within a day; --unsafe evicts all the same")
 	}
 	if err := o.print("%s", o.pruneDone(run)); err != nil {
 		return err
@@ -72,26 +94,35 @@ func (o *pruneOptions) pruneDone(run *pruneRun) string {
 
 // sayHolders names what holds the space if the budget cannot be met.
 func (o *pruneOptions) sayHolders(run *pruneRun) error {
-	p := run.plan
-	after := max(0, p.Before-run.result.Bytes)
-	if o.dryRun {
-		after = p.After()
-	}
-	if p.Budget < 0 || after <= p.Budget {
+	over, kept := o.over(run), run.plan.Kept
+	if over == 0 {
 		return nil
 	}
-	if err := o.print("that is %s more than the budget; what holds it:", ui.Size(after-p.Budget)); err != nil {
+	if err := o.print("that is %s more than the budget; what holds it:", ui.Size(over)); err != nil {
 		return err
 	}
-	for i, k := range p.Kept {
+	for i, k := range kept {
 		if i == mostHolders {
-			return o.print("  and %d others; --json names them all", len(p.Kept)-i)
+			return o.print("  and %d others; --json names them all", len(kept)-i)
 		}
 		if err := o.print("  %s (%s): %s", ui.Clean(pruneName(k.Kind, k.Repo, k.Commit, k.Place)), ui.Size(k.Bytes), ui.Clean(k.Reason)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// verb is what is done to the target of a step: revisions are evicted, garbage is removed.
+func (o *pruneOptions) verb(s plan.PruneStep) string {
+	switch evicts := s.Kind == plan.PruneRevision; {
+	case evicts && o.dryRun:
+		return "would evict"
+	case evicts:
+		return "evicted"
+	case o.dryRun:
+		return "would remove"
+	}
+	return "removed"
 }
 
 // stepLine is one step for people.
@@ -131,6 +162,7 @@ type pruneItem struct {
 	Repo     string     `json:"repo,omitempty"`
 	RepoType string     `json:"repo_type,omitempty"`
 	Revision hub.Commit `json:"revision,omitempty"`
+	Standing string     `json:"standing,omitempty"`
 	Refs     []hub.Ref  `json:"refs,omitempty"`
 	Path     string     `json:"path,omitempty"`
 	Size     int64      `json:"size"`
@@ -156,14 +188,24 @@ func (o *pruneOptions) summary(run *pruneRun) *pruneSummary {
 	for _, d := range done {
 		item := newPruneItem(d.Kind, d.Repo, d.Used)
 		item.Revision, item.Refs, item.Path, item.Size, item.Why = d.Commit, d.Refs, d.Place, d.Bytes, d.Reason
+		item.Standing = standingWord(d.Standing)
 		s.Removed = append(s.Removed, item)
 	}
 	for _, k := range p.Kept {
 		item := newPruneItem(k.Kind, k.Repo, k.Used)
 		item.Revision, item.Path, item.Size, item.Why, item.Busy = k.Commit, k.Place, k.Bytes, k.Reason, k.Busy
+		item.Standing = standingWord(k.Standing)
 		s.Kept = append(s.Kept, item)
 	}
 	return s
+}
+
+// standingWord is the standing of a revision; empty for everything else.
+func standingWord(s plan.Standing) string {
+	if s == 0 {
+		return ""
+	}
+	return s.String()
 }
 
 func newPruneItem(kind plan.PruneKind, repo hub.Repo, used time.Time) pruneItem {

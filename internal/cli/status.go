@@ -32,8 +32,10 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Status shows where the cache is and who says so, how much it holds, how much of its budget that is, what could
 be freed, and if a bucket is configured whether it can be reached and how the two compare.
 
-The size is what the files take on the disk: bytes that several revisions share count once. Reclaimable are
-revisions that no branch or tag names, blobs that no revision needs, and temporary files.
+The size is what the files take on the disk, as prune counts it: bytes that several revisions share count once.
+Reclaimable is what prune --max-size 0 would free at this moment: detached revisions that were not used within a
+day, blobs that no revision needs, and temporary files and leftovers that nobody writes any more. Where a bucket
+is configured, prune evicts of these revisions only what the bucket holds, which status does not ask.
 
 Files that are damaged or missing and refs that clients cannot follow are named with the command that helps.
 
@@ -115,13 +117,17 @@ func (o *statusOptions) run(ctx context.Context) (err error) {
 	}()
 	inv, err := cache.ScanEach(ctx, nil, func(repo *hfcache.Repo) {
 		for _, rev := range repo.Revisions {
-			rev.Tree = nil // it takes more memory than the files, and has done its work
+			rev.Tree = shortTree(rev)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	report, err := o.report(inv)
+	survey, err := cache.Survey(ctx, inv)
+	if err != nil {
+		return err
+	}
+	report, err := o.report(cache, inv, survey)
 	if err != nil {
 		return err
 	}
@@ -159,12 +165,24 @@ func (o *statusOptions) statusCatalog() (where config.Remote, catalog *remote.Ca
 	return where, catalog, "", nil
 }
 
-func (o *statusOptions) report(inv *hfcache.Inventory) (*statusReport, error) {
+// shortTree stands for the listing of a revision, which takes more memory than the files: all that is still asked is whether the files that it names are there.
+func shortTree(rev *hfcache.Revision) manifest.Tree {
+	if rev.Tree != nil && len(rev.Files) >= len(rev.Tree) {
+		return manifest.Tree{}
+	}
+	return nil
+}
+
+func (o *statusOptions) report(cache *hfcache.Cache, inv *hfcache.Inventory, survey *hfcache.Survey) (*statusReport, error) {
 	_, origin, err := config.CacheDir(o.cacheDir, o.Env, o.Home, o.file)
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
-	use := plan.NewUsage(inv)
+	keep, err := o.keepers(nil)
+	if err != nil {
+		return nil, err
+	}
+	use := plan.NewUsage(inv, survey, o.prunePolicy(cache, pruneRules{grace: age(defaultGrace), keep: keep}))
 	r := &statusReport{Repos: use.Repos, Revisions: use.Revisions, Size: use.Total, Problems: len(inv.Problems)}
 	r.Cache.Dir, r.Cache.Origin = inv.Dir, origin
 	r.broken, r.refs = inv.BrokenFiles(), inv.BrokenRefs(o.Now())

@@ -43,6 +43,9 @@ It needs no confirmation: what a bare push would offer goes to the bucket, priva
 Where the system does not tell of changes, as on network file systems, the times of folders are compared every
 --rescan. When the bucket cannot be reached it tries again, less and less often. One watcher works on a cache.
 
+With --prune it keeps the cache within its budget, in prune's order. It evicts no revision that the bucket does not
+hold: there is no --unsafe here, because nobody could agree to it.
+
 It ends on SIGTERM or Ctrl-C, within seconds: a large upload is broken off and carried on by the next push. On
 SIGHUP it reads the configuration file again. With --metrics-addr it serves /metrics for Prometheus and /healthz.
 docs/watch.md says how to run it as a service.
@@ -73,7 +76,7 @@ EXIT STATUS
 	flags.BoolVar(&o.allowGated, "allow-gated", false, "push repositories that look gated, too")
 	flags.StringVar(&o.metricsAddr, "metrics-addr", "", "serve metrics and a health check at this address, such as 127.0.0.1:9099")
 	flags.BoolVar(&o.prune, "prune", false, "keep the cache within cache.max_local_gb, as prune does")
-	flags.BoolVar(&o.pruneRules.evictActive, "evict-active", false, "with --prune: revisions that refs name may go, too, if the bucket has them in full")
+	flags.BoolVar(&o.pruneRules.evictActive, "evict-active", false, "with --prune: evict active and pinned revisions, too, and last of all what was used within a day")
 	return cmd
 }
 
@@ -104,7 +107,7 @@ func (o *watchOptions) check() (err error) {
 // rules are those of the configuration file, which may be read again.
 func (o *watchOptions) rules() (err error) {
 	o.pruneRules.budget, o.pruneRules.origin = o.file.MaxLocal()
-	o.pruneRules.grace = age(time.Hour)
+	o.pruneRules.grace = age(defaultGrace)
 	if o.pruneRules.keep, err = o.keepers(nil); err != nil {
 		return err
 	}

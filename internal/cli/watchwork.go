@@ -101,7 +101,7 @@ func (w *watchRun) keepBudget(ctx context.Context, out *watchOutcome) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	p, err := w.planPrune(ctx, w.engine, w.pruneRules)
+	p, unasked, err := w.planPrune(ctx, w.engine, w.pruneRules, nil)
 	if err != nil {
 		return err
 	}
@@ -109,10 +109,13 @@ func (w *watchRun) keepBudget(ctx context.Context, out *watchOutcome) (err error
 		out.overBudget = p
 	}
 	if len(p.Steps) == 0 {
-		return nil
+		return unasked
 	}
 	out.pruned, err = w.engine.Prune(ctx, p, hfcache.RemoveOptions{Now: w.Now, Grace: time.Duration(w.pruneRules.grace)})
-	return err
+	if err != nil {
+		return err
+	}
+	return unasked
 }
 
 // take learns from what became of a piece of work.
@@ -231,7 +234,14 @@ func (w *watchRun) sayRemoved(out *watchOutcome) {
 		return
 	}
 	for _, s := range out.pruned.Done {
-		w.log.Info("removed", slog.String("what", pruneName(s.Kind, s.Repo, s.Commit, s.Place)), slog.Int64("bytes", s.Bytes), slog.String("why", s.Reason))
+		about := []any{
+			slog.String("what", pruneName(s.Kind, s.Repo, s.Commit, s.Place)), slog.Int64("bytes", s.Bytes), slog.String("why", s.Reason),
+		}
+		if s.Kind == plan.PruneRevision {
+			w.log.Info("evicted", about...)
+		} else {
+			w.log.Info("removed", about...)
+		}
 	}
 	for _, s := range out.pruned.Skipped {
 		w.log.Debug("left alone", slog.String("what", s.Place), slog.String("why", s.Why))
@@ -246,7 +256,7 @@ func (w *watchRun) sayBudget(p *plan.Prune) {
 		return
 	}
 	w.said.say(key, func() {
-		w.log.Warn("the cache does not fit its budget, and nothing more may go", slog.String("size", ui.Size(p.After())), slog.String("budget", ui.Size(p.Budget)),
+		w.log.Warn("the cache does not fit its budget, and nothing more may be evicted", slog.String("size", ui.Size(p.After())), slog.String("budget", ui.Size(p.Budget)),
 			slog.String("hint", "hf-cache-sync prune --dry-run says what holds the space"))
 	})
 }

@@ -98,7 +98,7 @@ storage:
 cache:
   # What prune brings the cache down to, in gigabytes (1 GB = 1,000,000,000 bytes).
   max_local_gb: 50
-  # Repositories that prune leaves alone.
+  # Repositories whose revisions prune does not evict.
   # keep: ["my-org/*"]
   # Where a pull takes what the bucket lacks: none, or hf-hub; and whether the bucket gets it then.
   # fallback: hf-hub

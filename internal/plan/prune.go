@@ -21,15 +21,19 @@ type PrunePolicy struct {
 	Grace time.Duration
 	// TempAge is from when on a temporary file counts as left behind.
 	TempAge time.Duration
-	// EvictActive allows revisions to go that refs still name, as long as Held says that the bucket has them in full; Unsafe allows all of them.
-	EvictActive, Unsafe bool
-	// Keep pins repositories that match one of the globs.
+	// EvictActive allows more to be evicted than detached revisions that were not used within a day: active and pinned ones, and last of all what was used within a day.
+	EvictActive bool
+	// Unsafe evicts without asking the bucket, and without one.
+	Unsafe bool
+	// Keep names the repositories whose revisions stay.
 	Keep Globs
 	// Quarantine lets files go that verify has put aside, once they are older than TempAge.
 	Quarantine bool
 	// Held says which revisions the bucket was asked about, and whether it has all of their bytes; the error says what is lacking. A revision that is not in it is an
-	// open question: see [Prune.Ask]. Nil means that there is no bucket.
+	// open question: see [Prune.Ask]. Nil means that there is no bucket: then only detached revisions are evicted that were not used within a day.
 	Held map[manifest.Key]error
+	// NoAnswer says that the bucket cannot be asked, so that revisions that are not in Held stay, and are no question any more.
+	NoAnswer bool
 	// LastUse is what is remembered about the use of revisions, beside the times of their files. It may be nil.
 	LastUse map[manifest.Key]time.Time
 }
@@ -51,6 +55,31 @@ const (
 	PruneRevision
 )
 
+// usedLately is for how long a revision counts as in use. File systems keep the time of a read to the day (mount option relatime).
+const usedLately = 24 * time.Hour
+
+// Standing says what names a revision.
+type Standing uint8
+
+// The standings of revisions.
+const (
+	// Detached is a revision that no ref names, while one names another revision of its repository.
+	Detached Standing = iota + 1
+	// Active is a revision that a ref names.
+	Active
+	// Pinned is a revision whose repository has no ref that names any of its revisions: somebody loads it by its commit.
+	Pinned
+)
+
+// String is the name used in JSON output.
+func (s Standing) String() string {
+	names := [...]string{"", "detached", "active", "pinned"}
+	if int(s) >= len(names) {
+		return "unknown"
+	}
+	return names[s]
+}
+
 // String is the name used in JSON output.
 func (k PruneKind) String() string {
 	names := [...]string{"", "temporary_file", "leftover", "blob", "shared_blob", "revision"}
@@ -70,6 +99,7 @@ type PruneStep struct {
 	Place  string    // below the cache folder, slash-separated
 	// Leftover is what a [PruneLeftover] removes.
 	Leftover *hfcache.Leftover
+	Standing Standing  // of a revision
 	Used     time.Time // when it was last used
 	// Bytes is what the disk gets back by this step, after those before it: a file that has other names, or that other revisions or repositories use, counts in the step that
 	// takes the last of them.
@@ -83,9 +113,11 @@ type PruneKept struct {
 	Repo   hub.Repo
 	Commit hub.Commit
 	Place  string
-	Used   time.Time
-	Bytes  int64 // on the disk; what several revisions share counts in each of them
-	Reason string
+	// Standing is that of a revision.
+	Standing Standing
+	Used     time.Time
+	Bytes    int64 // on the disk; what several revisions share counts in each of them
+	Reason   string
 	// Busy says that somebody is or may be at work on it, as opposed to being kept by the policy.
 	Busy bool
 }
@@ -96,7 +128,7 @@ type Prune struct {
 	Budget int64 // as in the policy
 	Steps  []PruneStep
 	Kept   []PruneKept // what holds the rest, the largest first
-	// Ask are the revisions, least recently used first, about which the bucket has to be asked before this plan is final: without an answer they stay. Ask, add the answers to
+	// Ask are the revisions, in the order of their eviction, about which the bucket has to be asked before this plan is final: without an answer they stay. Ask, add the answers to
 	// [PrunePolicy.Held], and plan again, until there are none.
 	Ask []manifest.Key
 }

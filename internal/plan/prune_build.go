@@ -11,11 +11,18 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 )
 
-// NewPrune decides what goes: what was left behind and what nobody needs, whatever the budget; then, as far as the budget asks for it, revisions that no ref names,
-// and then, if the policy allows it, revisions that refs name, each group by last use, the oldest first.
+// NewPrune decides what is removed: garbage, whatever the budget, and then revisions until the budget is met, in this order:
+//
+//  1. detached revisions that were not used within a day;
+//  2. with [PrunePolicy.EvictActive], active and pinned revisions that were not used within a day;
+//  3. with [PrunePolicy.EvictActive], whatever was used within a day.
+//
+// Each of the three goes by last use, the oldest first. A revision stays whose eviction would free nothing, and one that the bucket does not hold.
 func NewPrune(inv *hfcache.Inventory, survey *hfcache.Survey, policy PrunePolicy) *Prune {
 	p := buildPrune(inv, survey, policy, false)
-	p.Ask = buildPrune(inv, survey, policy, true).Ask
+	if !policy.NoAnswer {
+		p.Ask = buildPrune(inv, survey, policy, true).Ask
+	}
 	return p
 }
 
@@ -141,7 +148,7 @@ func (b *pruneBuilder) leftovers() {
 		case hfcache.LeftoverQuarantine:
 			age, reason = b.TempAge, "damaged, and put aside by verify"
 			if !b.Quarantine {
-				kept.Reason = "damaged, and put aside by verify; --quarantine lets it go"
+				kept.Reason = "damaged, and put aside by verify; --quarantine removes it"
 				b.keep(kept)
 				continue
 			}

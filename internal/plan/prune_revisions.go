@@ -12,17 +12,32 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
 
-// candidate is a revision that may or may not go.
+// candidate is a revision that may or may not be evicted.
 type candidate struct {
-	repo *hfcache.Repo
-	rev  *hfcache.Revision
-	refs []hfcache.Ref
-	key  manifest.Key
-	used time.Time
-	gone bool
+	repo     *hfcache.Repo
+	rev      *hfcache.Revision
+	refs     []hfcache.Ref
+	key      manifest.Key
+	standing Standing
+	used     time.Time
+	lately   bool // it was used within a day
+	gone     bool
+
+	whyPinned string // for people
 }
 
-// revisions chooses revisions until the budget is met, then gives back those that it would have been met without.
+// turn is the place of a candidate's group in the order of eviction.
+func (c *candidate) turn() int {
+	switch {
+	case c.lately:
+		return 2
+	case c.standing != Detached:
+		return 1
+	}
+	return 0
+}
+
+// revisions chooses revisions until the budget is met, then gives back those that it would have been met without at no cost: what they have is needed by others.
 func (b *pruneBuilder) revisions() {
 	candidates := b.candidates()
 	var chosen []*candidate
@@ -41,9 +56,7 @@ func (b *pruneBuilder) revisions() {
 	}
 	if !b.All {
 		for _, c := range slices.Backward(chosen) {
-			freed, _ := b.account.revision(c.key.Repo, c.rev, -1)
-			if b.left-freed <= max(b.Budget, b.left) {
-				b.left -= freed
+			if freed, _ := b.account.revision(c.key.Repo, c.rev, -1); freed == 0 {
 				c.gone = false
 				continue
 			}
@@ -70,26 +83,44 @@ func (b *pruneBuilder) wanting() bool {
 }
 
 func (b *pruneBuilder) evict(c *candidate) {
-	if _, asked := b.Held[c.key]; len(c.refs) > 0 && !b.Unsafe && !asked {
+	if _, asked := b.Held[c.key]; b.Held != nil && !b.Unsafe && !asked {
 		b.prune.Ask = append(b.prune.Ask, c.key)
 	}
 	freed, blobs := b.account.revision(c.key.Repo, c.rev, 1)
 	slices.Sort(blobs)
-	s := PruneStep{Kind: PruneRevision, Repo: c.key.Repo, Commit: c.key.Commit, Blobs: blobs, Used: c.used, Bytes: freed, Reason: "no ref names it"}
+	s := PruneStep{
+		Kind: PruneRevision, Repo: c.key.Repo, Commit: c.key.Commit, Blobs: blobs, Standing: c.standing, Used: c.used, Bytes: freed, Reason: c.describe(),
+	}
 	for _, ref := range c.refs {
 		s.Refs = append(s.Refs, ref.Name)
 	}
-	if len(c.refs) > 0 {
-		s.Reason = named(c.refs) + ", and the bucket has it in full"
-		if b.Unsafe {
-			s.Reason = named(c.refs) + "; the bucket was not asked (--unsafe)"
-		}
+	switch {
+	case b.Unsafe:
+		s.Reason += "; the bucket was not asked (--unsafe)"
+	case b.Held != nil:
+		s.Reason += ", and the bucket holds it"
 	}
 	b.step(s)
 }
 
-// named says which refs name a revision.
-func named(refs []hfcache.Ref) string {
+// describe says why it is a revision's turn, for people.
+func (c *candidate) describe() string {
+	text := c.standing.String()
+	switch c.standing {
+	case Active:
+		text += " (" + refNames(c.refs) + ")"
+	case Pinned:
+		text += " (" + c.whyPinned + ")"
+	case Detached:
+	}
+	if c.lately {
+		text += ", used within a day"
+	}
+	return text
+}
+
+// refNames names refs for people.
+func refNames(refs []hfcache.Ref) string {
 	names := make([]string, 0, len(refs))
 	for _, ref := range refs {
 		names = append(names, string(ref.Name))
@@ -99,9 +130,9 @@ func named(refs []hfcache.Ref) string {
 		names = append(names[:most], fmt.Sprintf("%d more", len(refs)-most))
 	}
 	if len(refs) == 1 {
-		return "ref " + names[0] + " names it"
+		return "ref " + names[0]
 	}
-	return "refs " + strings.Join(names, ", ") + " name it"
+	return "refs " + strings.Join(names, ", ")
 }
 
 func (b *pruneBuilder) keepRevision(c *candidate, why string, busy bool) {
@@ -113,10 +144,10 @@ func (b *pruneBuilder) keepRevision(c *candidate, why string, busy bool) {
 			disk += f.Disk
 		}
 	}
-	b.keep(PruneKept{Kind: PruneRevision, Repo: c.key.Repo, Commit: c.key.Commit, Used: c.used, Bytes: disk, Reason: why, Busy: busy})
+	b.keep(PruneKept{Kind: PruneRevision, Repo: c.key.Repo, Commit: c.key.Commit, Standing: c.standing, Used: c.used, Bytes: disk, Reason: why, Busy: busy})
 }
 
-// candidates are all revisions in the order in which they would go.
+// candidates are all revisions in the order in which they would be evicted.
 func (b *pruneBuilder) candidates() []*candidate {
 	var all []*candidate
 	for _, repo := range b.inv.Repos {
@@ -124,32 +155,100 @@ func (b *pruneBuilder) candidates() []*candidate {
 		for _, ref := range repo.Refs {
 			refs[ref.Commit] = append(refs[ref.Commit], ref)
 		}
+		named := slices.ContainsFunc(repo.Revisions, func(rev *hfcache.Revision) bool { return len(refs[rev.Commit]) > 0 })
 		for _, rev := range repo.Revisions {
 			c := &candidate{repo: repo, rev: rev, refs: refs[rev.Commit], key: manifest.Key{Repo: repo.ID, Commit: rev.Commit}}
-			c.used = b.lastUse(c)
+			switch {
+			case len(c.refs) > 0:
+				c.standing = Active
+			case !named:
+				c.standing, c.whyPinned = Pinned, "no ref names a revision of its repository"
+			case b.illegible(repo):
+				c.standing, c.whyPinned = Pinned, "a ref of its repository cannot be read"
+			default:
+				c.standing = Detached
+			}
 			all = append(all, c)
 		}
 	}
+	b.lastUses(all)
 	slices.SortStableFunc(all, func(x, y *candidate) int {
-		return cmp.Or(cmp.Compare(min(1, len(x.refs)), min(1, len(y.refs))), x.used.Compare(y.used), x.key.Repo.Compare(y.key.Repo),
+		return cmp.Or(cmp.Compare(x.turn(), y.turn()), x.used.Compare(y.used), x.key.Repo.Compare(y.key.Repo),
 			strings.Compare(string(x.key.Commit), string(y.key.Commit)))
 	})
 	return all
 }
 
-// lastUse is the newest of what the file system and our own notes say.
-func (b *pruneBuilder) lastUse(c *candidate) time.Time {
-	used := b.LastUse[c.key]
-	for _, f := range c.rev.Files {
-		used = later(used, f.Used)
+// illegible says whether a repository has a ref that could not be read: it may name any of the revisions.
+func (b *pruneBuilder) illegible(repo *hfcache.Repo) bool {
+	return slices.ContainsFunc(b.inv.Problems, func(p hfcache.Problem) bool {
+		return p.Repo == repo.ID && strings.HasPrefix(p.Path, repo.ID.Folder()+"/refs/")
+	})
+}
+
+// lastUses finds out when revisions were last used: the newest of what the times of their files and our own notes say.
+//
+// The time of a file that several revisions share says that one of them was used, and not which. It does not count for a revision most of whose bytes are its
+// own and were not read for a day before, if another one of them was used at that time as far as that one's own files tell. Otherwise a tokenizer that a
+// branch never changes would keep all of its past in use.
+func (b *pruneBuilder) lastUses(all []*candidate) {
+	type holders struct {
+		last   *candidate
+		count  int
+		newest time.Time // when one of them was used, as far as its own files tell
 	}
-	for _, ref := range c.refs {
-		used = later(used, ref.Learned)
+	files := map[*accountFile]*holders{}
+	eachFile := func(c *candidate, do func(f *hfcache.File, h *holders)) {
+		for i := range c.rev.Files {
+			f := &c.rev.Files[i]
+			file := b.account.files[f.Bytes]
+			h := files[file]
+			if h == nil {
+				h = &holders{}
+				if file != nil { // A file that was not understood is nobody's.
+					files[file] = h
+				}
+			}
+			do(f, h)
+		}
 	}
-	if used.IsZero() {
-		used = b.survey.Changed[c.key.Repo][c.key.Commit]
+	for _, c := range all {
+		eachFile(c, func(_ *hfcache.File, h *holders) {
+			if h.last != c {
+				h.last = c
+				h.count++
+			}
+		})
 	}
-	return used
+	ownUse, mostOwn := make([]time.Time, len(all)), make([]bool, len(all))
+	for i, c := range all {
+		var own, bytes int64
+		eachFile(c, func(f *hfcache.File, h *holders) {
+			bytes += f.Size
+			if h.count == 1 {
+				own += f.Size
+				ownUse[i] = later(ownUse[i], f.Used)
+			}
+		})
+		mostOwn[i] = 2*own > bytes
+		eachFile(c, func(_ *hfcache.File, h *holders) { h.newest = later(h.newest, ownUse[i]) })
+	}
+	for i, c := range all {
+		c.used = b.LastUse[c.key]
+		eachFile(c, func(f *hfcache.File, h *holders) {
+			before := f.Used.Add(-usedLately)
+			if explained := mostOwn[i] && ownUse[i].Before(before) && !h.newest.Before(before); !explained {
+				c.used = later(c.used, f.Used)
+			}
+		})
+		for _, ref := range c.refs {
+			c.used = later(c.used, ref.Learned)
+		}
+		if c.used.IsZero() {
+			c.used = b.survey.Changed[c.key.Repo][c.key.Commit]
+		}
+		c.lately = b.recent(c.used, usedLately)
+	}
 }
 
 func later(a, b time.Time) time.Time {
@@ -162,7 +261,7 @@ func later(a, b time.Time) time.Time {
 // blocked says why a revision stays, or nothing, and whether that is because somebody may be at work on it.
 func (b *pruneBuilder) blocked(c *candidate) (why string, busy bool) {
 	if b.Keep.Match(c.key.Repo.String(), c.key.Repo.Name) {
-		return "pinned by --keep or cache.keep", false
+		return "kept by --keep or cache.keep", false
 	}
 	if why := b.atWork(c); why != "" {
 		return why, true
@@ -173,28 +272,32 @@ func (b *pruneBuilder) blocked(c *candidate) (why string, busy bool) {
 			return "a link of another revision leads to its file " + string(f.Path) + " past blobs/", false
 		}
 	}
-	switch {
-	case b.OlderThan > 0 && b.recent(c.used, b.OlderThan):
+	if b.OlderThan > 0 && b.recent(c.used, b.OlderThan) {
 		return "it was used within --older-than", false
-	case len(c.refs) == 0:
-		return "", false
-	case !b.EvictActive:
-		return named(c.refs) + "; --evict-active lets it go", false
-	case b.Unsafe:
-		return "", false
-	case b.Held == nil:
-		return named(c.refs) + ", and no bucket is configured from which it could come back; --unsafe lets it go", false
 	}
+	return b.forbidden(c), false
+}
+
+// forbidden says why the policy spares a revision whose turn it is, or nothing.
+func (b *pruneBuilder) forbidden(c *candidate) string {
 	err, asked := b.Held[c.key]
 	switch {
-	case !asked && b.hopeful:
-		return "", false
+	case c.turn() > 0 && !b.EvictActive:
+		return c.describe() + "; --evict-active evicts it"
+	case b.Unsafe:
+		return ""
+	case b.Held == nil && c.turn() > 0:
+		return c.describe() + ", and no bucket is configured from which it could come back; --unsafe evicts it"
+	case b.Held == nil, !asked && b.hopeful:
+		return ""
+	case !asked && b.NoAnswer:
+		return c.describe() + ", and the bucket could not be asked; --unsafe evicts it"
 	case !asked:
-		return named(c.refs) + "; the bucket was not asked yet", false
+		return c.describe() + "; the bucket was not asked yet"
 	case err != nil:
-		return named(c.refs) + ", and the bucket could not give it back: " + err.Error(), false
+		return c.describe() + ", and the bucket does not hold it: " + err.Error()
 	}
-	return "", false
+	return ""
 }
 
 // atWork says why somebody may be at work on a revision, or nothing.

@@ -99,6 +99,9 @@ func (m *madeCache) revision(repo, digit string, blobs []string, refs ...string)
 	return rev
 }
 
+// head is a revision of a repository that a ref names and that has no bytes. With it all revisions that no ref names are detached.
+func (m *madeCache) head(repo string) { m.revision(repo, "e", nil, "head") }
+
 // what names the steps of a plan, and what each frees.
 func what(p *plan.Prune) []string {
 	var lines []string
@@ -122,6 +125,9 @@ func kept(p *plan.Prune) []string {
 	var lines []string
 	for _, k := range p.Kept {
 		name := k.Place
+		if k.Commit == commit("e") {
+			continue // the head
+		}
 		if k.Kind == plan.PruneRevision {
 			name = k.Repo.Name + "@" + string(k.Commit[:1])
 		}
@@ -151,6 +157,7 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "1", []string{"1"})
 				m.revision("o/a", "2", []string{"2"})
 				m.revision("o/a", "3", []string{"3"})
+				m.head("o/a")
 			},
 			func(p *plan.PrunePolicy) { p.Budget = 150 },
 			[]string{"o/a@1 1: 100", "o/a@2 2: 100"},
@@ -166,7 +173,7 @@ func TestPrune(t *testing.T) {
 			},
 			nil,
 			[]string{"o/a@3 2: 100"},
-			[]string{"o/a@2: 100: ref main names it; --evict-active lets it go"},
+			[]string{"o/a@2: 100: active (ref main); --evict-active evicts it"},
 			nil,
 		},
 		"a shared blob counts where its last revision goes": {
@@ -174,6 +181,7 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "1", 100, 3*day)
 				m.revision("o/a", "1", []string{"1"})
 				m.revision("o/a", "2", []string{"1"})
+				m.head("o/a")
 			},
 			nil,
 			[]string{"o/a@1: 0", "o/a@2 1: 100"},
@@ -187,6 +195,8 @@ func TestPrune(t *testing.T) {
 				m.payload("o/b", "1", hash)
 				m.revision("o/a", "1", []string{"1"})
 				m.revision("o/b", "1", []string{"1"})
+				m.head("o/a")
+				m.head("o/b")
 			},
 			nil,
 			[]string{"o/a@1 1: 0", "o/b@1 1: 100"},
@@ -198,6 +208,7 @@ func TestPrune(t *testing.T) {
 				m.payload("o/a", "1", hash)
 				m.survey.Payloads[0].Listed, m.survey.Payloads[0].Users = false, nil
 				m.revision("o/a", "1", []string{"1"})
+				m.head("o/a")
 			},
 			func(p *plan.PrunePolicy) { p.All = true },
 			[]string{"o/a@1 1: 0"},
@@ -226,6 +237,7 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "3", 50, 2*day)
 				m.inv.Inodes["models--o--a/blobs/3"] = hfcache.Inode{Device: 1, Number: 8, Names: 2} // the other is elsewhere
 				m.revision("o/a", "3", []string{"3"})
+				m.head("o/a")
 			},
 			func(p *plan.PrunePolicy) { p.All = true },
 			[]string{"o/a@1 1: 0", "o/a@2 2: 100", "o/a@3 3: 0"},
@@ -236,6 +248,7 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "1", 100, 2*day)
 				m.survey.Shared["models--o--a/blobs/1"] = 70
 				m.revision("o/a", "1", []string{"1"})
+				m.head("o/a")
 			},
 			nil,
 			[]string{"o/a@1 1: 30"},
@@ -275,7 +288,7 @@ func TestPrune(t *testing.T) {
 			[]string{"1: 1", "2: 1", "3: 1"},
 			[]string{
 				"young: 2: it is too new to tell whether somebody is at work on it (busy)",
-				"5: 1: damaged, and put aside by verify; --quarantine lets it go",
+				"5: 1: damaged, and put aside by verify; --quarantine removes it",
 				"empty: 0: it is too new to tell whether somebody is at work on it (busy)",
 			},
 			nil,
@@ -285,6 +298,7 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "1", 100, 2*day)
 				m.revision("o/a", "1", []string{"1"})
 				m.survey.Open["models--o--a/blobs/1"] = []hfcache.Process{{ID: 42, Name: "python3"}}
+				m.head("o/a")
 			},
 			nil, nil,
 			[]string{"o/a@1: 100: open in process 42 (python3) (busy)"},
@@ -297,6 +311,7 @@ func TestPrune(t *testing.T) {
 				m.revision("o/a", "2", []string{"1"})
 				m.survey.Changed[m.repo("o/a").ID][commit("2")] = now.Add(-time.Minute)
 				m.repo("o/a").Temps = []hfcache.Temp{{Name: "9.incomplete", ModTime: now.Add(-time.Minute)}}
+				m.head("o/a")
 			},
 			nil, nil,
 			[]string{
@@ -310,20 +325,22 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "1", 100, 2*day)
 				m.revision("o/a", "1", []string{"1"}).Tree = manifest.Tree{"1": {Size: 100}}
 				m.repo("o/a").Temps = []hfcache.Temp{{Name: "9.incomplete", ModTime: now.Add(-time.Minute)}}
+				m.head("o/a")
 			},
 			nil,
 			[]string{"o/a@1 1: 100"},
 			[]string{"models--o--a/blobs/9.incomplete: 0: a download may still be writing it (busy)"},
 			nil,
 		},
-		"pinned": {
+		"kept by a glob": {
 			func(m *madeCache) {
 				m.blob("o/a", "1", 100, 2*day)
 				m.revision("o/a", "1", []string{"1"})
+				m.head("o/a")
 			},
 			func(p *plan.PrunePolicy) { p.Keep, _ = plan.ParseGlobs([]string{"o/*"}) },
 			nil,
-			[]string{"o/a@1: 100: pinned by --keep or cache.keep"},
+			[]string{"o/a@1: 100: kept by --keep or cache.keep"},
 			nil,
 		},
 		"older than": {
@@ -332,6 +349,7 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "2", 100, 40*day)
 				m.revision("o/a", "1", []string{"1"})
 				m.revision("o/a", "2", []string{"2"})
+				m.head("o/a")
 			},
 			func(p *plan.PrunePolicy) { p.OlderThan, p.All = 30*day, true },
 			[]string{"o/a@2 2: 100"},
@@ -344,6 +362,7 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "2", 100, 2*day)
 				m.revision("o/a", "1", []string{"1"})
 				m.revision("o/a", "2", []string{"2"})
+				m.head("o/a")
 			},
 			func(p *plan.PrunePolicy) {
 				p.Budget = 100
@@ -372,11 +391,13 @@ func TestPrune(t *testing.T) {
 				m.blob("o/a", "2", 100, 9*day)
 				m.revision("o/a", "1", []string{"1"})
 				m.revision("o/b", "2", nil, "main").Files = []hfcache.File{{Path: "f", Bytes: "models--o--a/blobs/1"}, {Path: "g", Bytes: "models--o--a/blobs/2"}}
+				m.head("o/a")
+				m.head("o/b")
 			},
 			nil, nil,
 			[]string{
 				"models--o--a/blobs/2: 100: a link leads to it past blobs/", "o/a@1: 100: a link of another revision leads to its file 1 past blobs/",
-				"o/b@2: 0: ref main names it; --evict-active lets it go",
+				"o/b@2: 0: active (ref main); --evict-active evicts it",
 			},
 			nil,
 		},
@@ -396,7 +417,133 @@ func TestPrune(t *testing.T) {
 			},
 			func(p *plan.PrunePolicy) { p.EvictActive = true },
 			nil,
-			[]string{"o/a@1: 100: refs main, v1 name it, and no bucket is configured from which it could come back; --unsafe lets it go"},
+			[]string{"o/a@1: 100: active (refs main, v1), and no bucket is configured from which it could come back; --unsafe evicts it"},
+			nil,
+		},
+		"the order: detached, active and pinned by last use, and last of all what was used within a day": {
+			func(m *madeCache) {
+				for repo, ago := range map[string][]time.Duration{"o/a": {2 * day, time.Hour, 4 * day, 2 * time.Hour}, "o/p": {5 * day}, "o/q": {3 * time.Hour}} {
+					for i, age := range ago {
+						digit := fmt.Sprint(i + 1)
+						m.blob(repo, digit, 100, age)
+						var refs []string
+						if repo == "o/a" && i >= 2 {
+							refs = []string{"r" + digit}
+						}
+						m.revision(repo, digit, []string{digit}, refs...)
+					}
+				}
+			},
+			func(p *plan.PrunePolicy) { p.EvictActive, p.Unsafe, p.Grace = true, true, 0 },
+			[]string{"o/a@1 1: 100", "o/p@1 1: 100", "o/a@3[r3] 3: 100", "o/q@1 1: 100", "o/a@4[r4] 4: 100", "o/a@2 2: 100"},
+			nil, nil,
+		},
+		"what was used within a day is spared": {
+			func(m *madeCache) {
+				m.blob("o/a", "1", 100, 2*time.Hour)
+				m.revision("o/a", "1", []string{"1"})
+				m.blob("o/p", "1", 100, 9*day)
+				m.revision("o/p", "1", []string{"1"})
+				m.head("o/a")
+			},
+			nil, nil,
+			[]string{
+				"o/a@1: 100: detached, used within a day; --evict-active evicts it",
+				"o/p@1: 100: pinned (no ref names a revision of its repository); --evict-active evicts it",
+			},
+			nil,
+		},
+		"detached ones: the bucket does not hold one": {
+			func(m *madeCache) {
+				m.blob("o/a", "1", 100, 9*day)
+				m.blob("o/a", "2", 100, 8*day)
+				m.revision("o/a", "1", []string{"1"})
+				m.revision("o/a", "2", []string{"2"})
+				m.head("o/a")
+			},
+			func(p *plan.PrunePolicy) {
+				p.Held = map[manifest.Key]error{
+					{Repo: hub.Repo{Type: hub.Model, Name: "o/a"}, Commit: commit("1")}: errors.New("it has no manifest of it"),
+					{Repo: hub.Repo{Type: hub.Model, Name: "o/a"}, Commit: commit("2")}: nil,
+				}
+			},
+			[]string{"o/a@2 2: 100"},
+			[]string{"o/a@1: 100: detached, and the bucket does not hold it: it has no manifest of it"},
+			nil,
+		},
+		"detached ones: the bucket cannot be asked": {
+			func(m *madeCache) {
+				m.blob("o/a", "1", 100, 9*day)
+				m.revision("o/a", "1", []string{"1"})
+				m.head("o/a")
+			},
+			func(p *plan.PrunePolicy) { p.Held, p.NoAnswer = map[manifest.Key]error{}, true },
+			nil,
+			[]string{"o/a@1: 100: detached, and the bucket could not be asked; --unsafe evicts it"},
+			nil,
+		},
+		"a ref without a revision detaches nothing": {
+			func(m *madeCache) {
+				m.blob("o/a", "1", 100, 9*day)
+				m.revision("o/a", "1", []string{"1"})
+				m.repo("o/a").Refs = []hfcache.Ref{{Name: "main", Commit: commit("f")}}
+			},
+			nil, nil,
+			[]string{"o/a@1: 100: pinned (no ref names a revision of its repository); --evict-active evicts it"},
+			nil,
+		},
+		"a ref that cannot be read may name any of them": {
+			func(m *madeCache) {
+				m.blob("o/a", "1", 100, 9*day)
+				m.revision("o/a", "1", []string{"1"})
+				m.head("o/a")
+				m.inv.Problems = []hfcache.Problem{{Repo: m.repo("o/a").ID, Path: "models--o--a/refs/main", Why: "?"}}
+			},
+			nil, nil,
+			[]string{"o/a@1: 100: pinned (a ref of its repository cannot be read); --evict-active evicts it"},
+			nil,
+		},
+		"a file in common with one that is in use": {
+			func(m *madeCache) {
+				m.blob("o/a", "t", 10, 2*time.Hour)
+				m.blob("o/a", "1", 100, 60*day)
+				m.blob("o/a", "2", 100, 2*time.Hour)
+				m.revision("o/a", "1", []string{"1", "t"})
+				m.revision("o/a", "2", []string{"2", "t"}, "main")
+			},
+			nil,
+			[]string{"o/a@1 1: 100"},
+			[]string{"o/a@2: 110: active (ref main), used within a day; --evict-active evicts it"},
+			nil,
+		},
+		"a file in common, and nobody knows whose use it was": {
+			func(m *madeCache) {
+				m.blob("o/a", "w", 100, 2*time.Hour)
+				m.blob("o/a", "1", 10, 60*day)
+				m.blob("o/a", "2", 10, 60*day)
+				m.revision("o/a", "1", []string{"1", "w"})
+				m.revision("o/a", "2", []string{"2", "w"}, "main")
+			},
+			nil, nil,
+			[]string{
+				"o/a@1: 110: detached, used within a day; --evict-active evicts it",
+				"o/a@2: 110: active (ref main), used within a day; --evict-active evicts it",
+			},
+			nil,
+		},
+		"a file in common that is most of it": {
+			func(m *madeCache) {
+				m.blob("o/a", "w", 100, 2*time.Hour)
+				m.blob("o/a", "1", 10, 60*day)
+				m.blob("o/a", "2", 10, 2*time.Hour)
+				m.revision("o/a", "1", []string{"1", "w"})
+				m.revision("o/a", "2", []string{"2", "w"}, "main")
+			},
+			nil, nil,
+			[]string{
+				"o/a@1: 110: detached, used within a day; --evict-active evicts it",
+				"o/a@2: 110: active (ref main), used within a day; --evict-active evicts it",
+			},
 			nil,
 		},
 		"active ones: unsafe": {
@@ -421,9 +568,9 @@ func TestPrune(t *testing.T) {
 			},
 			nil,
 			[]string{
-				"o/a@1: 100: ref r1 names it, and the bucket could not give it back: it lacks a blob",
-				"o/a@2: 100: ref r2 names it; the bucket was not asked yet", "o/a@3: 100: ref r3 names it; the bucket was not asked yet",
-				"o/a@4: 100: ref r4 names it; the bucket was not asked yet",
+				"o/a@1: 100: active (ref r1), and the bucket does not hold it: it lacks a blob",
+				"o/a@2: 100: active (ref r2); the bucket was not asked yet", "o/a@3: 100: active (ref r3); the bucket was not asked yet",
+				"o/a@4: 100: active (ref r4); the bucket was not asked yet",
 			},
 			[]string{"2", "3"},
 		},
@@ -631,35 +778,106 @@ func (m *madeCache) apply(p *plan.Prune) (freed int64) {
 	return freed
 }
 
-// For any cache and policy: what must stay stays, what stays has all that it needs, the figures are true, no more goes than the budget asks for, and a second run
-// frees nothing.
+// randomPolicy is a policy and what the bucket would answer. Nothing was asked yet.
+func randomPolicy(r *rand.Rand, m *madeCache) (plan.PrunePolicy, map[manifest.Key]error) {
+	answers := map[manifest.Key]error{}
+	policy := pruned(func(p *plan.PrunePolicy) {
+		p.Budget = int64(r.IntN(300)) - 20
+		p.EvictActive, p.Unsafe, p.All = r.IntN(3) > 0, r.IntN(4) == 0, r.IntN(5) == 0
+		if r.IntN(4) == 0 {
+			p.OlderThan = 2 * day
+		}
+		if r.IntN(4) == 0 {
+			p.Keep, _ = plan.ParseGlobs([]string{"o/r1"})
+		}
+		if r.IntN(3) > 0 {
+			p.Held, p.NoAnswer = map[manifest.Key]error{}, r.IntN(5) == 0
+		}
+		p.LastUse = map[manifest.Key]time.Time{}
+	})
+	for _, repo := range m.inv.Repos {
+		for _, rev := range repo.Revisions {
+			key := manifest.Key{Repo: repo.ID, Commit: rev.Commit}
+			answers[key] = nil
+			if r.IntN(3) == 0 {
+				answers[key] = errors.New("no")
+			}
+			if r.IntN(8) == 0 {
+				policy.LastUse[key] = now.Add(-time.Duration(r.IntN(60)) * time.Hour)
+			}
+		}
+	}
+	return policy, answers
+}
+
+// asked plans until there are no more questions.
+func asked(m *madeCache, policy plan.PrunePolicy, answers map[manifest.Key]error) *plan.Prune {
+	policy.Held = maps.Clone(policy.Held)
+	for {
+		p := plan.NewPrune(m.inv, m.survey, policy)
+		if len(p.Ask) == 0 {
+			return p
+		}
+		for _, key := range p.Ask {
+			policy.Held[key] = answers[key]
+		}
+	}
+}
+
+// turns are the places of all revisions in the order of eviction: first the group, then the last use.
+func turns(m *madeCache, policy plan.PrunePolicy) map[manifest.Key][2]int64 {
+	all := pruned(func(p *plan.PrunePolicy) { p.LastUse = policy.LastUse })
+	all.Keep, _ = plan.ParseGlobs([]string{"*"})
+	at := map[manifest.Key][2]int64{}
+	for _, k := range plan.NewPrune(m.inv, m.survey, all).Kept { // It names all of them, and when they were used.
+		if k.Kind != plan.PruneRevision {
+			continue
+		}
+		group := int64(1)
+		if standing(m.inv.Repo(k.Repo), k.Commit) == plan.Detached {
+			group = 0
+		}
+		if now.Sub(k.Used) < day {
+			group = 2
+		}
+		at[manifest.Key{Repo: k.Repo, Commit: k.Commit}] = [2]int64{group, k.Used.UnixNano()}
+	}
+	return at
+}
+
+func standing(repo *hfcache.Repo, c hub.Commit) plan.Standing {
+	named := false
+	for _, ref := range repo.Refs {
+		if ref.Commit == c {
+			return plan.Active
+		}
+		named = named || repo.Revision(ref.Commit) != nil
+	}
+	if named {
+		return plan.Detached
+	}
+	return plan.Pinned
+}
+
+func keyOf(s plan.PruneStep) manifest.Key { return manifest.Key{Repo: s.Repo, Commit: s.Commit} }
+
+func evicted(p *plan.Prune) (steps []plan.PruneStep) {
+	for _, s := range p.Steps {
+		if s.Kind == plan.PruneRevision {
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
+
+// For any cache and policy: what must stay stays, what stays has all that it needs, the figures are true, no more is evicted than the budget asks for, and a
+// second run frees nothing.
 func TestPruneProperties(t *testing.T) {
 	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		m := random(r)
-		policy := pruned(func(p *plan.PrunePolicy) {
-			p.Budget = int64(r.IntN(300)) - 20
-			p.EvictActive, p.Unsafe, p.All = r.IntN(2) == 0, r.IntN(3) == 0, r.IntN(4) == 0
-			if r.IntN(3) == 0 {
-				p.OlderThan = 2 * day
-			}
-			if r.IntN(4) == 0 {
-				p.Keep, _ = plan.ParseGlobs([]string{"o/r1"})
-			}
-			if r.IntN(2) == 0 {
-				p.Held = map[manifest.Key]error{}
-			}
-		})
-		p := plan.NewPrune(m.inv, m.survey, policy)
-		for len(p.Ask) > 0 {
-			for _, key := range p.Ask {
-				policy.Held[key] = nil
-				if r.IntN(3) == 0 {
-					policy.Held[key] = errors.New("no")
-				}
-			}
-			p = plan.NewPrune(m.inv, m.survey, policy)
-		}
+		policy, answers := randomPolicy(r, m)
+		p := asked(m, policy, answers)
 		fail := func(format string, args ...any) {
 			t.Helper()
 			t.Fatalf("seed %d: %s\npolicy: %+v\nsteps: %q\nkept: %q", seed, fmt.Sprintf(format, args...), policy, what(p), kept(p))
@@ -667,12 +885,12 @@ func TestPruneProperties(t *testing.T) {
 		if before := m.disk(); p.Before != before {
 			fail("before: %d, counted %d", p.Before, before)
 		}
-		mustStay(m, policy, p, fail)
+		mustStay(m, policy, answers, p, fail)
 		if freed := m.apply(p); p.Freed() != freed {
 			fail("it says that it frees %d, and frees %d", p.Freed(), freed)
 		}
 		complete(m, fail)
-		again := plan.NewPrune(m.inv, m.survey, policy)
+		again := asked(m, policy, answers)
 		if again.Freed() != 0 {
 			fail("a second run frees %d: %q", again.Freed(), what(again))
 		}
@@ -685,31 +903,150 @@ func TestPruneProperties(t *testing.T) {
 	}
 }
 
-func mustStay(m *madeCache, policy plan.PrunePolicy, p *plan.Prune, fail func(string, ...any)) {
-	for _, s := range p.Steps {
-		if s.Kind != plan.PruneRevision {
-			continue
+// The order of eviction holds for any cache and policy: of the revisions that may be evicted, none stays before whose turn another one is evicted, unless it would
+// free nothing; and while the budget is not met, none stays at all.
+func TestPruneOrder(t *testing.T) {
+	groups := map[int64]int{}
+	for seed := range uint64(5000) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		m := random(r)
+		policy, answers := randomPolicy(r, m)
+		if policy.Budget < 0 || policy.All {
+			policy.Budget, policy.All = 50, false
 		}
-		rev := m.inv.Repo(s.Repo).Revision(s.Commit)
-		for _, ref := range m.inv.Repo(s.Repo).Refs {
-			err, asked := policy.Held[manifest.Key{Repo: s.Repo, Commit: s.Commit}]
-			if ref.Commit == s.Commit && (!policy.EvictActive || !policy.Unsafe && (!asked || err != nil)) {
-				fail("%s@%s goes although %s names it", s.Repo, s.Commit, ref.Name)
+		p, at := asked(m, policy, answers), turns(m, policy)
+		fail := func(format string, args ...any) {
+			t.Helper()
+			t.Fatalf("seed %d: %s\npolicy: %+v\nturns: %v\nsteps: %q\nkept: %q", seed, fmt.Sprintf(format, args...), policy, at, what(p), kept(p))
+		}
+		steps, gone := evicted(p), map[manifest.Key]bool{}
+		for i, s := range steps {
+			turn := at[keyOf(s)]
+			groups[turn[0]]++
+			gone[keyOf(s)] = true
+			if i > 0 && earlier(turn, at[keyOf(steps[i-1])]) {
+				fail("%s is evicted too late", keyOf(s))
 			}
+			if says := strings.Contains(s.Reason, "used within a day"); says != (turn[0] == 2) {
+				fail("%s: it is in group %d, and the reason is %q", keyOf(s), turn[0], s.Reason)
+			}
+		}
+		everything := policy
+		everything.All = true
+		could := evicted(asked(m, everything, answers))
+		m.apply(p)
+		for _, s := range could {
+			key := keyOf(s)
+			due := !p.Met() || len(steps) > 0 && earlier(at[key], at[keyOf(steps[len(steps)-1])])
+			if !gone[key] && due && m.alone(key) > 0 {
+				fail("%s stays although it is its turn, and it would free %d", key, m.alone(key))
+			}
+		}
+	}
+	if groups[0] < 500 || groups[1] < 500 || groups[2] < 500 {
+		t.Errorf("too little was tried: %v", groups)
+	}
+}
+
+func earlier(x, y [2]int64) bool { return x[0] < y[0] || x[0] == y[0] && x[1] < y[1] }
+
+// alone is what the disk would get back by the eviction of one more revision.
+func (m *madeCache) alone(key manifest.Key) int64 {
+	repo := m.inv.Repo(key.Repo)
+	names := map[string]bool{}
+	for _, f := range repo.Revision(key.Commit).Files {
+		if f.Blob != "" {
+			names[f.Blob] = true
+		}
+	}
+	for _, rev := range repo.Revisions {
+		for _, f := range rev.Files {
+			if rev.Commit != key.Commit {
+				delete(names, f.Blob)
+			}
+		}
+	}
+	trial := &madeCache{inv: &hfcache.Inventory{Inodes: maps.Clone(m.inv.Inodes)}, survey: &hfcache.Survey{}}
+	for _, p := range m.survey.Payloads {
+		p.Users = slices.Clone(p.Users)
+		trial.survey.Payloads = append(trial.survey.Payloads, p)
+	}
+	for _, r := range m.inv.Repos {
+		trial.inv.Repos = append(trial.inv.Repos, &hfcache.Repo{ID: r.ID, Blobs: maps.Clone(r.Blobs), Revisions: slices.Clone(r.Revisions)})
+	}
+	return trial.apply(&plan.Prune{Steps: []plan.PruneStep{{Kind: plan.PruneRevision, Repo: key.Repo, Commit: key.Commit, Blobs: slices.Sorted(maps.Keys(names))}}})
+}
+
+// The bucket is asked about nothing that may stay: neither below the budget, nor what is never evicted.
+func TestPruneAsksNoMoreThanNeeded(t *testing.T) {
+	questions := 0
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		m := random(r)
+		policy, _ := randomPolicy(r, m)
+		p := plan.NewPrune(m.inv, m.survey, policy)
+		questions += len(p.Ask)
+		switch {
+		case len(p.Ask) == 0:
+			continue
+		case policy.Held == nil || policy.Unsafe || policy.NoAnswer:
+			t.Fatalf("seed %d: %v is asked of nobody", seed, p.Ask)
+		case !policy.All && p.Met():
+			t.Fatalf("seed %d: %v is asked, and the budget is met", seed, p.Ask)
+		}
+		yes := policy
+		yes.Held = map[manifest.Key]error{}
+		for _, key := range p.Ask {
+			yes.Held[key] = nil
+		}
+		for _, s := range evicted(plan.NewPrune(m.inv, m.survey, yes)) {
+			delete(yes.Held, keyOf(s))
+		}
+		if len(yes.Held) > 0 {
+			t.Fatalf("seed %d: %v stays all the same", seed, yes.Held)
+		}
+	}
+	if questions == 0 {
+		t.Error("nothing was ever asked")
+	}
+}
+
+func mustStay(m *madeCache, policy plan.PrunePolicy, answers map[manifest.Key]error, p *plan.Prune, fail func(string, ...any)) {
+	at := turns(m, policy)
+	for _, s := range evicted(p) {
+		repo, key := m.inv.Repo(s.Repo), keyOf(s)
+		rev := repo.Revision(s.Commit)
+		if got := standing(repo, s.Commit); got != s.Standing {
+			fail("%s is %s, it says %s", key, got, s.Standing)
+		}
+		beyond := at[key][0] > 0
+		switch {
+		case beyond && !policy.EvictActive:
+			fail("%s is evicted although that was not allowed", key)
+		case policy.Unsafe:
+		case policy.Held == nil && beyond:
+			fail("%s is evicted although there is no bucket", key)
+		case policy.Held != nil && (policy.NoAnswer || answers[key] != nil):
+			fail("%s is evicted although the bucket does not hold it", key)
+		}
+		for _, ref := range repo.Refs {
 			if ref.Commit == s.Commit && !slices.Contains(s.Refs, ref.Name) {
 				fail("ref %s would dangle", ref.Name)
 			}
 		}
+		if now.Sub(s.Used) < policy.OlderThan {
+			fail("%s was used within --older-than", key)
+		}
 		for _, f := range rev.Files {
-			if len(m.survey.Open[f.Bytes]) > 0 || now.Sub(f.ModTime) < policy.Grace || now.Sub(f.Used) < policy.OlderThan {
-				fail("%s@%s goes although somebody uses it", s.Repo, s.Commit)
+			if len(m.survey.Open[f.Bytes]) > 0 || now.Sub(f.ModTime) < policy.Grace {
+				fail("%s is evicted although somebody uses it", key)
 			}
 		}
 		if policy.Keep.Match(s.Repo.Name) {
-			fail("%s is pinned", s.Repo)
+			fail("%s is to be kept", s.Repo)
 		}
 		if policy.Budget < 0 && !policy.All {
-			fail("%s goes without a budget", s.Repo)
+			fail("%s is evicted without a budget", key)
 		}
 	}
 }

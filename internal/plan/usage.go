@@ -10,91 +10,53 @@ import (
 // Usage is what a cache takes on the disk, in bytes. Bytes that several files share, by links or in the shared blob store, count once.
 type Usage struct {
 	Repos, Revisions int
-	Total            int64 // everything below, and what refs keep
+	Total            int64 // of all files that hold content: [Prune.Before]
 
-	// Revisions that no ref names, and what only they need.
+	// What a prune to a budget of nothing would reclaim: detached revisions that were not used within a day, with what only they need.
 	Detached      int
 	DetachedBytes int64
-	// Blobs that no revision needs.
+	// Blobs that no revision needs, and files of the shared blob store that no repository uses.
 	Orphans     int
 	OrphanBytes int64
-	// Temporary files: unfinished downloads, and what is left of others.
+	// Temporary files and leftovers that nobody writes any more.
 	Temps     int
 	TempBytes int64
-	// Unfinished downloads among the temporary files.
+
+	// Unfinished downloads, also those that somebody may be writing.
 	Incomplete      int
 	IncompleteBytes int64
 }
 
-// Reclaimable is what could be freed without taking anything from a revision that a ref names.
+// Reclaimable is what a prune to a budget of nothing would reclaim.
 func (u Usage) Reclaimable() int64 { return u.DetachedBytes + u.OrphanBytes + u.TempBytes }
 
-// NewUsage adds up a cache. What it calls reclaimable may include what a client is about to finish at this moment: it is for people to look at, not for deleting.
-func NewUsage(inv *hfcache.Inventory) Usage {
-	u := Usage{Repos: len(inv.Repos)}
-	blobs := 0
-	for _, repo := range inv.Repos {
-		blobs += len(repo.Blobs)
-	}
-	// Bytes are told apart by where they are; of several hard links the first that is met stands for all.
-	kept, detached := make(map[string]bool, blobs), map[string]int64{}
-	inodes := map[[2]uint64]string{}
-	one := func(place string) string {
-		inode, several := inv.Inodes[place]
-		if !several {
-			return place
-		}
-		id := [2]uint64{inode.Device, inode.Number}
-		if _, met := inodes[id]; !met {
-			inodes[id] = place
-		}
-		return inodes[id]
-	}
-	for _, repo := range inv.Repos {
-		named := map[hub.Commit]bool{}
-		for _, ref := range repo.Refs {
-			named[ref.Commit] = true
-		}
-		for _, rev := range repo.Revisions {
-			u.Revisions++
-			if !named[rev.Commit] {
-				u.Detached++
-			}
-			for _, f := range rev.Files {
-				place := one(f.Bytes)
-				if !named[rev.Commit] {
-					detached[place] = f.Size
-				} else if !kept[place] {
-					kept[place] = true
-					u.Total += f.Size
-				}
-			}
-		}
-	}
-	for place, size := range detached {
-		if !kept[place] {
-			kept[place] = true
-			u.DetachedBytes += size
-		}
-	}
-	for _, repo := range inv.Repos {
-		for _, blob := range repo.Blobs {
-			if place := one(blob.Bytes); !kept[place] {
-				kept[place] = true
-				u.Orphans++
-				u.OrphanBytes += blob.Size
-			}
-		}
-		for _, temp := range repo.Temps {
+// NewUsage adds up a cache. It counts as [NewPrune] does, with the policy's rules, but for the budget and without a bucket: which revisions a bucket holds it does not ask.
+func NewUsage(inv *hfcache.Inventory, survey *hfcache.Survey, policy PrunePolicy) Usage {
+	policy.Budget, policy.All, policy.Held, policy.NoAnswer = 0, false, nil, false
+	p := buildPrune(inv, survey, policy, false)
+	u := Usage{Repos: len(inv.Repos), Total: p.Before}
+	for _, s := range p.Steps {
+		switch s.Kind {
+		case PruneTemp, PruneLeftover:
 			u.Temps++
-			u.TempBytes += temp.Size
+			u.TempBytes += s.Bytes
+		case PruneBlob, PrunePayload:
+			u.Orphans++
+			u.OrphanBytes += s.Bytes
+		case PruneRevision:
+			u.Detached++
+			u.DetachedBytes += s.Bytes
+		}
+	}
+	for _, repo := range inv.Repos {
+		u.Revisions += len(repo.Revisions)
+		for _, temp := range repo.Temps {
 			if isDownload(temp.Name) {
 				u.Incomplete++
-				u.IncompleteBytes += temp.Size
+				u.IncompleteBytes += temp.Disk
 			}
 		}
 	}
-	u.Total += u.Reclaimable()
 	return u
 }
 

@@ -252,6 +252,30 @@ func TestTerminalInterrupt(t *testing.T) {
 	}
 }
 
+// TestTerminalUnsafePrune is asked whether the only copy may be evicted.
+func TestTerminalUnsafePrune(t *testing.T) {
+	t.Parallel()
+	r := shards()
+	home, remote := t.TempDir(), testenv.FileRemote(t)
+	r.WriteCache(t, filepath.Join(home, "hub"))
+	for _, c := range []struct {
+		answer string
+		code   int
+	}{{"n\r", 2}, {"y\r", 0}} {
+		r.Compare(t, filepath.Join(home, "hub"))
+		prune := inTerminal(t, remote, home, nil, nil, "prune", "--max-size", "0", "--evict-active", "--unsafe", "--grace", "0s")
+		prune.await(`Remove it\? \[y/N\]$`)
+		prune.typed(c.answer)
+		code, shown := prune.end(), strings.Join(rows(prune.wide), "\n")
+		if code != c.code || !strings.Contains(shown, "active (ref main), used within a day; the bucket was not asked (--unsafe)") {
+			t.Errorf("after %q it ended with %d:\n%s", c.answer, code, shown)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(home, "hub", r.Folder(), "snapshots", r.Commit)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was not evicted: %v", err)
+	}
+}
+
 // TestTerminalColour looks for what colours are switched on by: NO_COLOR and a
 // file as standard error forbid it, and a file has no bars either.
 func TestTerminalColour(t *testing.T) {

@@ -519,14 +519,16 @@ func TestWatchTellsTheServiceManager(t *testing.T) {
 	}
 }
 
-// TestWatchPrunes keeps a budget: what no ref names any more goes when something
+// TestWatchPrunes keeps a budget: a detached revision is evicted when something
 // new is pushed.
 func TestWatchPrunes(t *testing.T) {
 	t.Parallel()
 	remote, home := testenv.FileRemote(t), t.TempDir()
 	hub, file := filepath.Join(home, "hub"), filepath.Join(t.TempDir(), "config.yaml")
-	old := named("org/old")
+	old, head := named("org/old"), named("org/old")
+	head.Commit, head.Files = testenv.Commit("org/old, newer"), []testenv.Content{{Path: "config.json", Data: []byte("{}")}}
 	old.Refs = nil
+	head.WriteCache(t, hub)
 	old.WriteCache(t, hub)
 	if out, err := exec.CommandContext(t.Context(), "find", hub, "-exec", "touch", "-h", "-t", "202001010000", "{}", "+").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -536,13 +538,14 @@ func TestWatchPrunes(t *testing.T) {
 	w.log(t, "pushed")
 	fresh := named("org/fresh")
 	fresh.WriteCache(t, hub)
-	w.log(t, "removed")
+	w.log(t, "evicted")
 	for !w.said(`"msg":"pushed","repo":"org/fresh"`) { // Which of both came first is left open.
 		w.log(t, "pushed")
 	}
 	w.stop(t)
-	if _, err := os.Stat(filepath.Join(hub, old.Folder())); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(hub, old.Folder(), "snapshots", old.Commit)); !os.IsNotExist(err) {
 		t.Errorf("it is still there: %v", err)
 	}
+	head.CompareFiles(t, hub, "config.json")
 	fresh.Compare(t, hub)
 }

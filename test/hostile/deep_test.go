@@ -54,7 +54,7 @@ func TestDeepTrees(t *testing.T) {
 			r.CompareFiles(t, other.cache, allBut(r)...)
 
 			// Neither looking nor deleting needs more.
-			for _, args := range [][]string{{"list"}, {"verify"}, {"prune", "--max-size", "0", "--evict-active", "--unsafe", "--grace", "0s"}} {
+			for _, args := range [][]string{{"list"}, {"verify"}, {"prune", "--max-size", "0", "--evict-active", "--unsafe", "--yes", "--grace", "0s"}} {
 				if got, memory = s.measured(t, args...); got.Code < 0 || got.Code == 1 || strings.Contains(got.Stderr, "panic:") || memory > mostMemory {
 					t.Errorf("%q took %d MiB: %s", args, memory, got)
 				}

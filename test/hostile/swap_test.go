@@ -82,7 +82,7 @@ func TestSwappedFolders(t *testing.T) {
 					}
 					testenv.Mkdir(t, s.bucket)
 					r.WriteCache(t, s.cache)
-					args := []string{"prune", "--max-size", "0", "--evict-active", "--unsafe", "--grace", "0s"}
+					args := []string{"prune", "--max-size", "0", "--evict-active", "--unsafe", "--yes", "--grace", "0s"}
 					switch command {
 					case "pull":
 						r.WriteBucket(t, s.bucket)

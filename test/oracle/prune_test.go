@@ -140,7 +140,7 @@ func TestOraclePruneSharedStore(t *testing.T) {
 	measured := func(args ...string) {
 		t.Helper()
 		used, room := blocks(t, hubDir(home)), free(t, home)
-		freed, result := prune(t, home, append(args, "--max-size", "0", "--evict-active", "--unsafe")...)
+		freed, result := prune(t, home, append(args, "--max-size", "0", "--evict-active", "--unsafe", "--yes")...)
 		if got := used - blocks(t, hubDir(home)); got != freed {
 			t.Errorf("it says that it freed %d, and the files take %d less: %s", freed, got, result)
 		}
@@ -192,6 +192,7 @@ func TestOraclePruneBesideDownloads(t *testing.T) {
 		var sum int64
 		for time.Now().Before(deadline) {
 			// Two seconds are long for a file of this size, and short beside a minute.
+			testenv.AgeDetached(t, hubDir(home), 2*time.Second)
 			freed, _ := prune(t, home, "--max-size", "0", "--grace", "2s")
 			sum += freed
 		}
