@@ -126,6 +126,7 @@ func explanations() []explanation {
 		{is(hubclient.ErrRepoNotFound, hubclient.ErrRevisionNotFound, hubclient.ErrEntryNotFound), exitNotFound, "check the name; a private repository needs a token: HF_TOKEN, or hf auth login"},
 		{is(hubclient.ErrUnavailable), exitUnreachable, "check the network and HF_ENDPOINT, then run the same command again; it carries on where it stopped"},
 		{is(hubclient.ErrInvalid), exitUnexpected, "check HF_ENDPOINT: what answers there is no Hub that makes sense"},
+		{isType[*engine.EmptyError], exitNotFound, "add --fallback hf-hub to download it from the Hub"},
 		{is(remote.ErrNotFound), exitNotFound, "hf-cache-sync list --remote shows what the bucket has"},
 		{isType[*remote.WrongBodyError], exitDamaged, "another repository was pushed under the same key by the Python tool; push this one again with hf-cache-sync"},
 		{is(store.ErrNotObject), exitUsage, "the bucket's folder holds a link or a special file where an object should be; look at it and remove it"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hubclient"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -33,7 +34,7 @@ type wanted struct {
 // error that it was.
 func notInBucket(ctx context.Context, err error, w wanted, catalog *remote.Catalog) error {
 	noRepo, noRevision := errors.Is(err, hubclient.ErrRepoNotFound), errors.Is(err, hubclient.ErrRevisionNotFound)
-	if !errors.Is(err, remote.ErrNotFound) || explain(err).code != exitNotFound || errors.Is(err, hubclient.ErrDisabled) {
+	if isType[*engine.EmptyError](err) || !errors.Is(err, remote.ErrNotFound) || explain(err).code != exitNotFound || errors.Is(err, hubclient.ErrDisabled) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, suggestPatience)
