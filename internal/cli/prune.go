@@ -200,7 +200,7 @@ func (o *pruneOptions) openPrune() (*session, error) {
 	if o.events != nil {
 		sink = o.events
 	}
-	return &session{progress: progress, Engine: &engine.Engine{Cache: cache, Events: o.watched(sink)}}, nil
+	return &session{progress: progress, app: o.app, Engine: &engine.Engine{Cache: cache, Events: o.watched(sink)}}, nil
 }
 
 // planPrune looks at the cache and decides, asking the bucket as far as the decision needs it. Without a bucket, the engine has no catalogue.

@@ -97,7 +97,13 @@ func (o *pullOptions) check(arg string) error {
 }
 
 func (o *pullOptions) run(ctx context.Context) (err error) {
-	s, err := o.open("pulling", pullUse(o.dryRun), engine.Options{Workers: o.workers})
+	o.folder.hubInstead = o.hub.fallback == fallbackHub
+	if o.hub.pushBack && o.folder.hubInstead && !o.dryRun {
+		if err := o.agreeToFolder(ctx); err != nil {
+			return err
+		}
+	}
+	s, err := o.open("pulling", useIfThere, engine.Options{Workers: o.workers})
 	if err != nil {
 		return err
 	}
@@ -134,6 +140,9 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 	planned := s.requests().Minus(before).Plus(p.Requests())
 	result, backfilled := &engine.Result{}, &engine.Result{}
 	if !o.dryRun {
+		if err := s.makeCache(); err != nil {
+			return nil, err
+		}
 		if result, err = s.Pull(ctx, p); err != nil {
 			o.sayFailures(result.Failures)
 			if result.Blobs > 0 {

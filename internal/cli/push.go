@@ -71,12 +71,16 @@ EXIT STATUS
 	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs even if they were learned later than the local ones")
 	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the first push of everything to a bucket")
+	flags.BoolVar(&o.folder.create, "create", false, createUsage)
 	flags.BoolVar(&o.complete, "complete", false, "fetch from the Hub what revisions lack that were downloaded in part, and push them whole")
 	flags.BoolVar(&o.allowGated, "allow-gated", false, "push repositories that look gated, too")
 	return cmd
 }
 
-const defaultWorkers = 8
+const (
+	defaultWorkers = 8
+	createUsage    = "make the bucket's folder, or begin a new bucket in it if it was one before and is empty now"
+)
 
 func checkWorkers(n int) error {
 	if n < 1 || n > 256 {
@@ -138,6 +142,12 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 	watch := newStopwatch(o.Now)
 	if o.standing, err = o.standingFilter(); err != nil {
 		return err
+	}
+	o.folder.hasCreate = true
+	if !o.yes && !o.dryRun {
+		if err := o.agreeToFolder(ctx); err != nil {
+			return err
+		}
 	}
 	s, err := o.open("pushing", useExisting, engine.Options{Workers: o.workers})
 	if err != nil {

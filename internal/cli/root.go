@@ -30,6 +30,7 @@ type app struct {
 	jsonEvents bool
 	bwlimit    byteRate
 	patience   networkPatience
+	folder     folderUse
 
 	file        *config.File // what the configuration file says; never nil once a command runs
 	fileErr     error        // why it could not be read, for commands that go on without

@@ -20,6 +20,7 @@ import (
 type statusOptions struct {
 	*app
 	localOnly bool
+	noFolder  error // the bucket is a folder that is not there
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -33,10 +34,11 @@ be freed, and if a bucket is configured whether it can be reached and how the tw
 The size is what the files take on the disk: bytes that several revisions share count once. Reclaimable are
 revisions that no branch or tag names, blobs that no revision needs, and temporary files.
 
-A bucket that cannot be reached is no error of this command: it says so, in one line.
+A service that cannot be reached is no error of this command: it says so, in one line. A bucket whose folder does
+not exist, or was a bucket and is empty now, is one.
 
 EXIT STATUS
-  0 said; 2 there is no such cache; see docs/exit-codes.md.`,
+  0 said; 2 there is no such cache; 7 the bucket's folder is not there; see docs/exit-codes.md.`,
 		Example: `  hf-cache-sync status
   hf-cache-sync status --local --json`,
 		Args: cobra.NoArgs,
@@ -126,9 +128,11 @@ func (o *statusOptions) run(ctx context.Context) (err error) {
 		}
 	}
 	if o.json {
-		return o.printJSON(report)
+		err = o.printJSON(report)
+	} else {
+		err = o.say(report)
 	}
-	return o.say(report)
+	return errors.Join(err, o.noFolder)
 }
 
 // statusCatalog opens the bucket. If there is none, or none is wanted, why says so. What is wrong with the configuration is an error all the same.
@@ -143,6 +147,9 @@ func (o *statusOptions) statusCatalog() (where config.Remote, catalog *remote.Ca
 		return where, nil, "not asked (--local)", nil
 	}
 	catalog, err = o.readingCatalog()
+	if isType[*noFolderError](err) {
+		o.noFolder = err
+	}
 	if err != nil { // such as a folder that is a file
 		return where, nil, err.Error(), nil //nolint:nilerr // it is the report's content
 	}

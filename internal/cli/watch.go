@@ -71,6 +71,7 @@ EXIT STATUS
 	flags.StringArrayVar(&o.include, "include", nil, "only repositories that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
 	flags.BoolVar(&o.allowGated, "allow-gated", false, "push repositories that look gated, too")
+	flags.BoolVar(&o.folder.create, "create", false, createUsage)
 	flags.StringVar(&o.metricsAddr, "metrics-addr", "", "serve metrics and a health check at this address, such as 127.0.0.1:9099")
 	flags.BoolVar(&o.prune, "prune", false, "keep the cache within cache.max_local_gb, as prune does")
 	flags.BoolVar(&o.pruneRules.evictActive, "evict-active", false, "with --prune: revisions that refs name may go, too, if the bucket has them in full")
@@ -118,6 +119,10 @@ func (o *watchOptions) wants(repo hub.Repo) bool { return o.filter.Wants(repo.St
 
 func (o *watchOptions) run(ctx context.Context) (err error) {
 	clock := newStopwatch(o.Now)
+	o.folder.hasCreate = true
+	if err := o.agreeToFolder(ctx); err != nil {
+		return err
+	}
 	w, err := o.newWatch()
 	if err != nil {
 		return err
