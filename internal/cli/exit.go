@@ -115,7 +115,7 @@ func explanations() []explanation {
 		}
 	}
 	return []explanation{
-		{is(config.ErrNoRemote), exitUsage, "try: hf-cache-sync --remote file:///path/to/folder push"},
+		{is(config.ErrNoRemote), exitUsage, "try: hf-cache-sync --remote file:///path/to/folder push --create"},
 		{isType[*overlapError], exitUsage, hintOverlap},
 		{isType[*noCacheError], exitUsage, "download a model first, or name the cache with --cache-dir"},
 		{isBusyWatch, exitBusy, "stop it, or watch another cache with --cache-dir"},

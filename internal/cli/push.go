@@ -44,6 +44,7 @@ manifests that name them, then the refs that name those. Without arguments the w
 
 What is already there costs one request for each local revision and ref, however large the bucket is.
 Every file is checked against its hash before it counts as pushed; a damaged one is named and left out.
+A bucket that is a folder has to exist: a missing one may be a share that is not mounted. With --create it is made.
 With --complete the rest of what the cache has only in part is fetched from the Hub first, or named if it cannot be.
 Repositories that look gated, by the front matter of their README or by their licence, are left out and named.
 An interrupted push is carried on by the next one.
@@ -79,7 +80,7 @@ EXIT STATUS
 
 const (
 	defaultWorkers = 8
-	createUsage    = "make the bucket's folder, or begin a new bucket in it if it was one before and is empty now"
+	createUsage    = "make the bucket's folder if it is missing, or begin a new bucket in one that is empty now"
 )
 
 func checkWorkers(n int) error {

@@ -43,6 +43,8 @@ It needs no confirmation: what a bare push would offer goes to the bucket, priva
 Where the system does not tell of changes, as on network file systems, the times of folders are compared every
 --rescan. When the bucket cannot be reached it tries again, less and less often. One watcher works on a cache.
 
+A bucket that is a folder has to exist, or is made with --create. So has a cache that was named by --cache-dir.
+
 It ends on SIGTERM or Ctrl-C, within seconds: a large upload is broken off and carried on by the next push. On
 SIGHUP it reads the configuration file again. With --metrics-addr it serves /metrics for Prometheus and /healthz.
 docs/watch.md says how to run it as a service.
