@@ -85,7 +85,7 @@ func contentOf(dir string) (keys, blank bool) {
 	blank = true
 	for _, prefix := range []string{manifest.ManifestPrefix, manifest.RefPrefix, manifest.BlobPrefix} {
 		name := filepath.Join(dir, filepath.FromSlash(strings.TrimSuffix(prefix, "/")))
-		f, err := os.Open(name) //nolint:gosec // the user names the bucket
+		f, err := os.Open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -119,7 +119,7 @@ func (a *app) seenFolders() []string {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	f, err := os.Open(path) //nolint:gosec // the folder is the user's to name, by the XDG specification
+	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}

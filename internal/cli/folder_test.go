@@ -72,9 +72,19 @@ func TestWithin(t *testing.T) {
 		path, dir string
 		want      bool
 	}{
-		{"cache", "cache", true}, {"cache/deep", "cache", true}, {"cache", "cache/deep", false}, {"cache-two", "cache", false},
-		{"cache/new/er", "cache", true}, {"link/new", "cache", true}, {"link", "cache", true}, {"cache/new", "link", true}, {"link/../cache-two", "cache", false},
-		{"none/below", "none", true}, {"none", "cache", false},
+		{"cache", "cache", true},
+		{"cache/deep", "cache", true},
+		{"cache", "cache/deep", false},
+		{"cache-two", "cache", false},
+		{"cache/new/er", "cache", true},
+		{"link/new", "cache", true},
+		{"link", "cache", true},
+		{"cache/new", "link", true},
+		{"link/../cache-two", "cache", false},
+		{"none/below", "none", true},
+		{"none", "cache", false},
+		{"link/none/below", "cache/none", true},
+		{"cache/none", "link/none", true},
 	} {
 		if got := within(resolved(filepath.Join(dir, c.path)), resolved(filepath.Join(dir, c.dir))); got != c.want {
 			t.Errorf("%s within %s: %v", c.path, c.dir, got)
