@@ -224,7 +224,7 @@ func fallback(t *testing.T) scenario {
 			w.revision = r
 			testenv.Mkdir(t, w.bucket())
 		},
-		args:    []string{"pull", "org/name", "--fallback", "hf-hub"}, env: []string{"HF_ENDPOINT=" + server.URL},
+		args: []string{"pull", "org/name", "--fallback", "hf-hub"}, env: []string{"HF_ENDPOINT=" + server.URL},
 		right: pulled,
 		audit: func(t *testing.T, w *world) {
 			t.Helper()
