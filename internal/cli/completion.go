@@ -99,6 +99,7 @@ func (a *app) offer(list func(ctx context.Context, args []string) []string) comp
 
 // settle does again what was done before the flags of the command line to complete were known, and keeps everything from talking.
 func (a *app) settle() {
+	a.folder.unnoticed = true
 	a.quiet, a.verbose, a.jsonEvents, a.events = true, false, false, nil
 	if file, _, err := a.findConfig(); err == nil && file != nil {
 		a.file = file

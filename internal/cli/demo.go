@@ -94,6 +94,9 @@ func (d *demo) download(context.Context) error {
 	if err := d.print("Alice's machine has downloaded a model and a dataset from the Hugging Face Hub."); err != nil {
 		return err
 	}
+	if err := os.Mkdir(d.bucket, 0o700); err != nil {
+		return err
+	}
 	cache, err := hfcache.Create(d.alice, hfcache.Options{})
 	if err != nil {
 		return err

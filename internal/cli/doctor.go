@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -61,7 +60,7 @@ func (o *doctorOptions) run(ctx context.Context) error {
 	facts := doctor.Facts{Settings: o.settings(), Cache: o.cacheFacts(ctx), Now: o.Now(), Write: o.write}
 	facts.Cache.Bucket = o.hasBucket()
 	var asked sync.WaitGroup
-	if facts.Settings.RemoteErr == nil {
+	if facts.Settings.RemoteErr == nil && facts.Settings.Overlap == nil {
 		asked.Go(func() { facts.Bucket = o.bucketFacts(ctx, facts.Settings.Remote) })
 	}
 	if o.usesHub() {
@@ -86,6 +85,7 @@ func (o *doctorOptions) settings() doctor.Settings {
 	s.Remote, s.RemoteErr = config.ResolveRemote(o.remote, o.Env, o.file)
 	credentials, warnings := config.ResolveCredentials(o.Env, o.file)
 	s.Credentials, s.HalfPairs = credentials.Origin, warnings
+	s.Overlap = o.checkApart()
 	s.Proxy, s.ProxyErr = config.ResolveProxy(o.Env, o.file)
 	return s
 }
@@ -122,10 +122,6 @@ func (o *doctorOptions) bucketFacts(ctx context.Context, where config.Remote) *d
 			MaxTries: doctorTries, MaxWait: 2 * time.Second, First: 300 * time.Millisecond, Longest: time.Second,
 		})},
 		Probe: rand.Text(), Now: o.Now,
-	}
-	if where.Kind == config.Folder {
-		_, err = os.Stat(where.Path)
-		exam.Missing = errors.Is(err, fs.ErrNotExist)
 	}
 	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
 	defer cancel()

@@ -78,6 +78,9 @@ func explain(err error) verdict {
 	if some, ok := errors.AsType[*someFailedError](err); ok {
 		return verdict{some.code, some.message, some.hint}
 	}
+	if missing, ok := errors.AsType[*noFolderError](err); ok {
+		return verdict{exitUnreachable, err.Error(), missing.hint()}
+	}
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		return verdict{exitUsage, err.Error(), usage.hint}
 	}
@@ -112,7 +115,8 @@ func explanations() []explanation {
 		}
 	}
 	return []explanation{
-		{is(config.ErrNoRemote), exitUsage, "try: hf-cache-sync --remote file:///path/to/folder push"},
+		{is(config.ErrNoRemote), exitUsage, "try: hf-cache-sync --remote file:///path/to/folder push --create"},
+		{isType[*overlapError], exitUsage, hintOverlap},
 		{isType[*noCacheError], exitUsage, "download a model first, or name the cache with --cache-dir"},
 		{isBusyWatch, exitBusy, "stop it, or watch another cache with --cache-dir"},
 		{isType[*hfcache.BusyError], exitBusy, "wait until it has finished, or stop it"},
@@ -142,6 +146,7 @@ func explanations() []explanation {
 		{is(store.ErrDenied), exitDenied, "check the key: B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
 		{is(store.ErrSetting), exitUsage, "change that setting in the configuration file, or leave it out"},
 		{is(store.ErrBadConfig), exitUsage, "check the bucket's name, its region and its endpoint (B2_ENDPOINT or AWS_ENDPOINT_URL)"},
+		{is(store.ErrNoFolder), exitUnreachable, hintNoFolder},
 		{is(store.ErrUnavailable, context.DeadlineExceeded), exitUnreachable, "check the network and the endpoint, then run the same command again; it carries on where it stopped"},
 		{is(store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT), exitDisk, "free some space, then run the same command again; it carries on where it stopped"},
 		{is(hfcache.ErrInTheWay), exitDisk, "look at what is there in the cache folder and move it away"},

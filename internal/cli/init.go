@@ -25,8 +25,10 @@ type initOptions struct {
 	global                                   bool
 	yes                                      bool
 
-	kind   config.Provider
-	answer *bufio.Reader
+	kind    config.Provider
+	answer  *bufio.Reader
+	missing string // the bucket's folder, if it does not exist
+	makes   bool   // it is to be made
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -40,8 +42,8 @@ or HF_CACHE_SYNC_CONFIG names, from a commented template, readable by its owner 
 overwritten.
 
 On a terminal it asks for what the flags do not say; with --yes, and without a terminal, it asks nothing and
-leaves what it does not know for you to fill in. In a git work tree it offers to add the file to .gitignore. Whoever
-breaks off at a question leaves nothing behind.
+leaves what it does not know for you to fill in. A bucket's folder that does not exist is made if you agree. In a
+git work tree it offers to add the file to .gitignore. Whoever breaks off at a question leaves nothing behind.
 
 EXIT STATUS
   0 written; 2 the file is there already, or a flag or an answer makes no sense; 9 the folder cannot be written to.`,
@@ -150,6 +152,9 @@ func (o *initOptions) run(ctx context.Context) error {
 	} else if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
+	if err := o.makeFolder(shown); err != nil {
+		return err
+	}
 	return o.report(shown)
 }
 
@@ -246,7 +251,10 @@ func renameNew(from, to string) error {
 func (o *initOptions) values(ctx context.Context, shown string) (config.Values, error) {
 	v := config.Values{Provider: o.kind, Bucket: o.bucket, Region: o.region, Endpoint: o.endpoint, Prefix: o.prefix}
 	if o.kind.Name == "file" {
-		return v, o.folderValues(ctx, &v)
+		if err := o.folderValues(ctx, &v); err != nil {
+			return v, err
+		}
+		return v, o.askFolder(ctx, v.URL)
 	}
 	if o.asks() {
 		_, _ = fmt.Fprintf(o.Stderr, "A bucket on %s. Other stores: --provider.\n", o.kind.Title) // nobody to tell if it fails

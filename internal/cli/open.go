@@ -17,7 +17,6 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/countstore"
-	"github.com/hf-cache-sync/hf-cache-sync/internal/store/filestore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/limitstore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/retrystore"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
@@ -109,7 +108,7 @@ func (a *app) openStore(where config.Remote) (store.Store, error) {
 // openQuietly is openStore without a word about credentials that were passed over.
 func (a *app) openQuietly(where config.Remote) (store.Store, error) {
 	if where.Kind == config.Folder {
-		return filestore.Open(where.Path, filestore.Options{})
+		return a.openFolder(where)
 	}
 	credentials, _ := config.ResolveCredentials(a.Env, a.file)
 	proxy, err := config.ResolveProxy(a.Env, a.file)
@@ -151,6 +150,7 @@ func (a *app) unconditional() bool {
 type session struct {
 	*engine.Engine
 	progress *ui.Progress
+	app      *app
 }
 
 // requests are those that were made of the bucket so far.
@@ -164,13 +164,15 @@ type cacheUse uint8
 
 const (
 	useExisting cacheUse = iota // a missing one is an error
-	useCreated                  // a missing one is made
-	useIfThere                  // a missing one is an empty one, and stays missing
+	useIfThere                  // a missing one is an empty one, and stays missing until makeCache
 )
 
 // open opens cache and bucket and connects them to the terminal.
 func (a *app) open(verb string, use cacheUse, options engine.Options) (*session, error) {
-	cache, err := a.openCache(use == useCreated)
+	if err := a.checkApart(); err != nil {
+		return nil, err
+	}
+	cache, err := a.openCache(false)
 	if err != nil && (use != useIfThere || !isType[*noCacheError](err)) {
 		return nil, err
 	}
@@ -184,7 +186,7 @@ func (a *app) open(verb string, use cacheUse, options engine.Options) (*session,
 	where, err := config.ResolveRemote(a.remote, a.Env, a.file)
 	options.WatchSent = err == nil && where.Kind != config.Folder || a.bwlimit > 0
 	options.Ranges = a.bwlimit.rangesFor()
-	s := &session{progress: progress}
+	s := &session{progress: progress, app: a}
 	s.Engine = &engine.Engine{Cache: cache, Events: a.watched(sink), Options: options}
 	s.Catalog, err = a.catalog(sink, s.Throttle)
 	if err != nil {
@@ -193,20 +195,23 @@ func (a *app) open(verb string, use cacheUse, options engine.Options) (*session,
 	return s, nil
 }
 
+// makeCache makes the cache's folder, if it was missing so far. What would not be written makes none.
+func (s *session) makeCache() (err error) {
+	if s.Cache == nil {
+		s.Cache, err = s.app.openCache(true)
+	}
+	return err
+}
+
 func (s *session) close() error {
 	s.progress.Close()
+	if s.Catalog != nil {
+		s.app.noteFolder()
+	}
 	if s.Cache == nil {
 		return nil
 	}
 	return s.Cache.Close()
-}
-
-// pullUse is how a pull uses the cache.
-func pullUse(dryRun bool) cacheUse {
-	if dryRun {
-		return useIfThere
-	}
-	return useCreated
 }
 
 func (a *app) progressMode() ui.Mode {

@@ -219,7 +219,7 @@ func (o *pruneOptions) openPrune() (*session, error) {
 	if o.events != nil {
 		sink = o.events
 	}
-	return &session{progress: progress, Engine: &engine.Engine{Cache: cache, Events: o.watched(sink)}}, nil
+	return &session{progress: progress, app: o.app, Engine: &engine.Engine{Cache: cache, Events: o.watched(sink)}}, nil
 }
 
 // bucket opens the bucket of a prune; nil if none is configured.

@@ -108,7 +108,13 @@ func (o *pullOptions) check(arg string) error {
 }
 
 func (o *pullOptions) run(ctx context.Context) (err error) {
-	s, err := o.open("pulling", pullUse(o.dryRun), engine.Options{Workers: o.workers})
+	o.folder.hubInstead = o.hub.fallback == fallbackHub
+	if o.hub.pushBack && o.folder.hubInstead && !o.dryRun {
+		if err := o.agreeToFolder(ctx); err != nil {
+			return err
+		}
+	}
+	s, err := o.open("pulling", useIfThere, engine.Options{Workers: o.workers})
 	if err != nil {
 		return err
 	}
@@ -145,9 +151,16 @@ func (o *pullOptions) pull(ctx context.Context, s *session) (*pullReport, error)
 	planned := s.requests().Minus(before).Plus(p.Requests())
 	result, backfilled := &engine.Result{}, &engine.Result{}
 	var refusal error
-	if o.dryRun {
+	if o.dryRun || s.Cache == nil {
 		refusal = o.refuses(s, p)
-	} else {
+	}
+	if !o.dryRun {
+		if refusal != nil { // before there is a folder
+			return nil, refusal
+		}
+		if err := s.makeCache(); err != nil {
+			return nil, err
+		}
 		if result, err = s.Pull(ctx, p); err != nil {
 			if o.makeRoom && noSpace(err) {
 				err = errors.Join(err, s.DropUnfinished(ctx, p))

@@ -82,7 +82,7 @@ func (o *pullAllOptions) check() error {
 }
 
 func (o *pullAllOptions) run(ctx context.Context) (err error) {
-	s, err := o.open("pulling", pullUse(o.dryRun), engine.Options{Workers: o.workers})
+	s, err := o.open("pulling", useIfThere, engine.Options{Workers: o.workers})
 	if err != nil {
 		return err
 	}

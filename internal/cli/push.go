@@ -45,6 +45,7 @@ manifests that name them, then the refs that name those. Without arguments the w
 
 What is already there costs one request for each local revision and ref, however large the bucket is.
 Every file is checked against its hash before it counts as pushed; a damaged one is named and left out.
+A bucket that is a folder has to exist: a missing one may be a share that is not mounted. With --create it is made.
 With --complete the rest of what the cache has only in part is fetched from the Hub first, or named if it cannot be.
 Repositories that look gated, by the front matter of their README or by their licence, are left out and named.
 An interrupted push is carried on by the next one.
@@ -76,12 +77,16 @@ EXIT STATUS
 	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs to the local commits, whatever they name now")
 	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the first push of everything to a bucket")
+	flags.BoolVar(&o.folder.create, "create", false, createUsage)
 	flags.BoolVar(&o.complete, "complete", false, "fetch from the Hub what revisions lack that were downloaded in part, and push them whole")
 	flags.BoolVar(&o.allowGated, "allow-gated", false, "push repositories that look gated, too")
 	return cmd
 }
 
-const defaultWorkers = 8
+const (
+	defaultWorkers = 8
+	createUsage    = "make the bucket's folder if it is missing, or begin a new bucket in one that is empty now"
+)
 
 func checkWorkers(n int) error {
 	if n < 1 || n > 256 {
@@ -143,6 +148,12 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 	watch := newStopwatch(o.Now)
 	if o.standing, err = o.standingFilter(); err != nil {
 		return err
+	}
+	o.folder.hasCreate = true
+	if !o.yes && !o.dryRun {
+		if err := o.agreeToFolder(ctx); err != nil {
+			return err
+		}
 	}
 	s, err := o.open("pushing", useExisting, engine.Options{Workers: o.workers})
 	if err != nil {

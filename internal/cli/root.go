@@ -30,6 +30,7 @@ type app struct {
 	jsonEvents bool
 	bwlimit    byteRate
 	patience   networkPatience
+	folder     folderUse
 
 	file        *config.File // what the configuration file says; never nil once a command runs
 	fileErr     error        // why it could not be read, for commands that go on without
@@ -53,7 +54,7 @@ others pull it, verified byte by byte, and load it offline as if they had downlo
 
 Every flag can also be set as HF_CACHE_SYNC_<FLAG>, for example HF_CACHE_SYNC_REMOTE.`,
 		Example: `  hf-cache-sync demo
-  hf-cache-sync --remote file:///mnt/nas/hf push
+  hf-cache-sync --remote file:///mnt/nas/hf push --create
   hf-cache-sync --remote s3://team-hf-cache pull org/name`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,

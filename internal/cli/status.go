@@ -22,6 +22,7 @@ import (
 type statusOptions struct {
 	*app
 	localOnly bool
+	noFolder  error // the bucket is a folder that is not there
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -39,10 +40,11 @@ is configured, prune evicts of these revisions only what the bucket holds, which
 
 Files that are damaged or missing and refs that clients cannot follow are named with the command that helps.
 
-A bucket that cannot be reached is no error of this command: it says so, in one line.
+A service that cannot be reached is no error of this command: it says so, in one line. A bucket whose folder does
+not exist, or was a bucket and is empty now, is one.
 
 EXIT STATUS
-  0 said; 2 there is no such cache; see docs/exit-codes.md.`,
+  0 said; 2 there is no such cache; 7 the bucket's folder is not there; see docs/exit-codes.md.`,
 		Example: `  hf-cache-sync status
   hf-cache-sync status --local --json`,
 		Args: cobra.NoArgs,
@@ -142,9 +144,11 @@ func (o *statusOptions) run(ctx context.Context) (err error) {
 		}
 	}
 	if o.json {
-		return o.printJSON(report)
+		err = o.printJSON(report)
+	} else {
+		err = o.say(report)
 	}
-	return o.say(report)
+	return errors.Join(err, o.noFolder)
 }
 
 // statusCatalog opens the bucket. If there is none, or none is wanted, why says so. What is wrong with the configuration is an error all the same.
@@ -159,6 +163,9 @@ func (o *statusOptions) statusCatalog() (where config.Remote, catalog *remote.Ca
 		return where, nil, "not asked (--local)", nil
 	}
 	catalog, err = o.readingCatalog()
+	if isType[*noFolderError](err) {
+		o.noFolder = err
+	}
 	if err != nil { // such as a folder that is a file
 		return where, nil, err.Error(), nil //nolint:nilerr // it is the report's content
 	}

@@ -146,7 +146,7 @@ func (o *verifyOptions) openVerify() (*session, error) {
 	if o.events != nil {
 		sink = o.events
 	}
-	return &session{progress: progress, Engine: &engine.Engine{Cache: cache, Events: o.watched(sink), Options: options}}, nil
+	return &session{progress: progress, app: o.app, Engine: &engine.Engine{Cache: cache, Events: o.watched(sink), Options: options}}, nil
 }
 
 func (o *verifyOptions) local(ctx context.Context) (err error) {

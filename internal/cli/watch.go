@@ -43,6 +43,8 @@ It needs no confirmation: what a bare push would offer goes to the bucket, priva
 Where the system does not tell of changes, as on network file systems, the times of folders are compared every
 --rescan. When the bucket cannot be reached it tries again, less and less often. One watcher works on a cache.
 
+A bucket that is a folder has to exist, or is made with --create. So has a cache that was named by --cache-dir.
+
 With --prune it keeps the cache within its budget, in prune's order. It evicts no revision that the bucket does not
 hold: there is no --unsafe here, because nobody could agree to it.
 
@@ -74,6 +76,7 @@ EXIT STATUS
 	flags.StringArrayVar(&o.include, "include", nil, "only repositories that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
 	flags.BoolVar(&o.allowGated, "allow-gated", false, "push repositories that look gated, too")
+	flags.BoolVar(&o.folder.create, "create", false, createUsage)
 	flags.StringVar(&o.metricsAddr, "metrics-addr", "", "serve metrics and a health check at this address, such as 127.0.0.1:9099")
 	flags.BoolVar(&o.prune, "prune", false, "keep the cache within cache.max_local_gb, as prune does")
 	flags.BoolVar(&o.pruneRules.evictActive, "evict-active", false, "with --prune: evict active and pinned revisions, too, and last of all what was used within a day")
@@ -121,6 +124,10 @@ func (o *watchOptions) wants(repo hub.Repo) bool { return o.filter.Wants(repo.St
 
 func (o *watchOptions) run(ctx context.Context) (err error) {
 	clock := newStopwatch(o.Now)
+	o.folder.hasCreate = true
+	if err := o.agreeToFolder(ctx); err != nil {
+		return err
+	}
 	w, err := o.newWatch()
 	if err != nil {
 		return err

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/daemon"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
@@ -82,7 +84,10 @@ func (o *watchOptions) newWatch() (_ *watchRun, err error) {
 	}
 	w.sink = &watchSink{log: w.log, now: o.Now}
 	w.state.Store(&watchHealth{beat: o.Now()})
-	if w.cache, err = o.openCache(true); err != nil {
+	if err := o.checkApart(); err != nil {
+		return nil, err
+	}
+	if w.cache, err = o.watchedCache(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -111,6 +116,27 @@ func (o *watchOptions) newWatch() (_ *watchRun, err error) {
 	return w, nil
 }
 
+// watchedCache opens the cache. One that was named to this program alone has to be there, or nobody would ever download anything into it. One that the Hub's clients go by may be
+// missing, as on a machine that has not downloaded anything yet: then it is made, if the folder above the one that was named is there.
+func (o *watchOptions) watchedCache() (*hfcache.Cache, error) {
+	dir, origin, err := config.CacheDir(o.cacheDir, o.Env, o.Home, o.file)
+	if err != nil {
+		return nil, &usageError{err: err}
+	}
+	named := dir
+	switch origin {
+	case config.Default, "XDG_CACHE_HOME":
+		return o.openCache(true)
+	case "HF_HOME":
+		named = filepath.Dir(dir)
+	case "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE":
+	default:
+		return o.openCache(false)
+	}
+	_, err = os.Stat(filepath.Dir(filepath.Clean(named)))
+	return o.openCache(err == nil)
+}
+
 // isRepoFolder says whether an entry of the cache folder is a repository.
 func isRepoFolder(name string) bool {
 	repo, err := hub.ParseFolder(name)
@@ -127,7 +153,12 @@ func (w *watchRun) openEngine() (*engine.Engine, error) {
 
 func (w *watchRun) bucket() string { return w.engine.Catalog.Store.String() }
 
-func (w *watchRun) close() error { return errors.Join(w.unlock(), w.cache.Close()) }
+func (w *watchRun) close() error {
+	if w.engine != nil {
+		w.noteFolder()
+	}
+	return errors.Join(w.unlock(), w.cache.Close())
+}
 
 // work is a piece of work that goes on.
 type work struct {

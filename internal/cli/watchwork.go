@@ -312,7 +312,7 @@ func (w *watchRun) failedForAll(out *watchOutcome, v verdict, kind string) {
 	w.holdOff, w.held = w.Now().Add(wait), v.message
 	w.said.say("failed "+kind, func() {
 		hint := v.hint
-		if v.code == exitUnreachable {
+		if v.code == exitUnreachable && !errors.Is(out.err, store.ErrNoFolder) {
 			hint = "check the network and the endpoint"
 		}
 		w.log.Error("the bucket cannot be used", slog.String("why", v.message), slog.String("hint", hint),

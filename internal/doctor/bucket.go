@@ -29,7 +29,7 @@ func bucketRows(f Facts) Report {
 	isFolder := f.Settings.RemoteErr == nil && f.Settings.Remote.Kind == config.Folder
 	b := f.Bucket
 	if b == nil {
-		b = &Bucket{Missing: true} // so that the rows are skipped
+		b = &Bucket{ListErr: store.ErrUnavailable} // so that the rows are skipped
 	}
 	report := Report{reachableRow(f)}
 	if b.Usable() {
@@ -52,11 +52,6 @@ func reachableRow(f Facts) Row {
 	switch {
 	case b == nil:
 		return skipped(name)
-	case b.Missing:
-		return Row{
-			name, Warn, "the folder " + f.Settings.Remote.Path + " does not exist",
-			"the first push makes it; if it is on a disk or a share, mount that first",
-		}
 	case b.ListErr == nil:
 		return Row{Name: name, Detail: "it answers"}
 	}
@@ -67,7 +62,7 @@ func reachableRow(f Facts) Row {
 // explain says what a failure to list the bucket means.
 func explain(err error, credentials config.Origin) (detail, hint string) {
 	why := reason(err)
-	if failure, ok := errors.AsType[*store.Error](err); ok && failure.Op == "open" {
+	if failure, ok := errors.AsType[*store.Error](err); ok && failure.Op == "open" && !errors.Is(err, store.ErrNoFolder) {
 		return why, "correct what the rows above show" // nothing was sent yet
 	}
 	var dns *net.DNSError
@@ -75,6 +70,7 @@ func explain(err error, credentials config.Origin) (detail, hint string) {
 		is           bool
 		detail, hint string
 	}{
+		{errors.Is(err, store.ErrNoFolder), why, "mount the disk or the share, or correct the path; for a new bucket: hf-cache-sync push --create"},
 		{errors.Is(err, store.ErrNoBucket), why, hintBucket},
 		{errors.Is(err, store.ErrWrongRegion), "wrong region: " + why, "set B2_REGION or AWS_REGION to the bucket's region, and the endpoint to that of the region"},
 		{errors.Is(err, store.ErrWrongEndpoint), "wrong endpoint: what answers is no S3 service: " + why, "check the endpoint (B2_ENDPOINT or AWS_ENDPOINT_URL): its scheme, its host and its port"},

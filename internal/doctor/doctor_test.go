@@ -319,7 +319,10 @@ func TestReachable(t *testing.T) {
 		{"silence", list(&store.Error{Op: "list", Err: context.DeadlineExceeded}), row, doctor.Fail, "no answer in time", "network"},
 		{"something", list(failure(nil, "Curious", "a curious thing")), row, doctor.Fail, "a curious thing (Curious)", ""},
 		{"no bucket", func(f *doctor.Facts) { f.Settings.RemoteErr, f.Bucket = config.ErrNoRemote, nil }, row, doctor.Skipped, "skipped", ""},
-		{"folder missing", func(f *doctor.Facts) { folder(f); f.Bucket = &doctor.Bucket{Missing: true} }, row, doctor.Warn, "/mnt/hf does not exist", "mount"},
+		{"folder missing", func(f *doctor.Facts) {
+			folder(f)
+			f.Bucket = &doctor.Bucket{ListErr: &store.Error{Op: "open", Kind: store.ErrNoFolder, Err: errors.New("/mnt/hf does not exist")}}
+		}, row, doctor.Fail, "/mnt/hf does not exist", "mount"},
 	})
 	// What cannot be tried then is skipped; a key that may not list may still write.
 	for _, tc := range []struct {

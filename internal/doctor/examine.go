@@ -22,8 +22,6 @@ const ProbePrefix = "_hf_cache_sync_doctor/"
 type Bucket struct {
 	// ListErr is why the bucket cannot be listed, or opened at all. Unless it is a plain refusal, nothing else was tried.
 	ListErr error
-	// Missing says that the bucket is a folder that is not there yet. Then nothing was written, so as not to make it.
-	Missing bool
 
 	Probe      string // the key that was written, read and deleted
 	Write      error
@@ -55,7 +53,6 @@ type Sample struct {
 type Exam struct {
 	Catalog *remote.Catalog // over a store that soon gives up
 	Probe   string          // the last part of the probe's key: random, so that two doctors do not meet
-	Missing bool            // the bucket is a folder that is not there
 	Now     func() time.Time
 }
 
@@ -68,10 +65,7 @@ const cleanUp = 5 * time.Second
 // Examine asks the bucket what can be asked, until ctx is done; what is unanswered then has the context's error. It writes one small object and deletes it again, also if
 // ctx ends meanwhile.
 func (e Exam) Examine(ctx context.Context) *Bucket {
-	b := &Bucket{Probe: ProbePrefix + "probe-" + e.Probe, Missing: e.Missing}
-	if b.Missing {
-		return b
-	}
+	b := &Bucket{Probe: ProbePrefix + "probe-" + e.Probe}
 	for _, err := range e.Catalog.Store.List(ctx, ProbePrefix) {
 		b.ListErr = err
 		break
@@ -90,9 +84,6 @@ func (e Exam) Examine(ctx context.Context) *Bucket {
 
 // Usable says whether it makes sense to try anything: a key may be refused a listing and still read and write.
 func (b *Bucket) Usable() bool {
-	if b.Missing {
-		return false
-	}
 	err := b.ListErr
 	if !errors.Is(err, store.ErrDenied) {
 		return err == nil

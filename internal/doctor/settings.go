@@ -20,6 +20,8 @@ type Settings struct {
 	Remote    config.Remote
 	RemoteErr error // why there is none
 
+	Overlap error // that the bucket's folder and the cache's are not apart
+
 	Proxy    config.Proxy // that the bucket is reached through
 	ProxyErr error        // why what is given is none
 
@@ -38,6 +40,8 @@ func (s *Settings) rows(bucket *Bucket) Report {
 		}
 		return append(report,
 			Row{"bucket", Fail, detail, hint}, skipped("endpoint"), skipped("region"), skipped("prefix"), s.credentialsRow(bucket))
+	case s.Overlap != nil:
+		return append(report, Row{"bucket", Fail, s.Overlap.Error(), "keep the two apart: name another folder with --remote file:///… or --cache-dir"})
 	case s.Remote.Kind == config.Folder: // the rest is about services
 		return append(report, Row{Name: "bucket", Detail: s.Remote.String() + from(s.Remote.Origin)})
 	}

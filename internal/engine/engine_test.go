@@ -116,7 +116,7 @@ func write(t *testing.T, cache *hfcache.Cache, repo hub.Repo, c hub.Commit, ref 
 // site is one machine beside a bucket.
 func site(t *testing.T, cacheDir, bucketDir string) *engine.Engine {
 	t.Helper()
-	s, err := filestore.Open(bucketDir, filestore.Options{})
+	s, err := filestore.Open(bucketDir, filestore.Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ var (
 	ErrWrongEndpoint = fmt.Errorf("what answers is no store: %w", ErrBadConfig)
 	ErrSetting       = fmt.Errorf("the store does not take what the configuration asks for: %w", ErrBadConfig)
 
+	ErrNoFolder = fmt.Errorf("the bucket's folder does not exist: %w", ErrUnavailable) // such as a share that is not mounted; trying again within seconds is in vain
+
 	ErrNoCredentials = fmt.Errorf("no credentials were found: %w", ErrDenied)
 	ErrUnknownKey    = fmt.Errorf("the store does not know the access key: %w", ErrDenied)
 	ErrWrongSecret   = fmt.Errorf("the secret does not belong to the access key: %w", ErrDenied)

@@ -454,14 +454,17 @@ func TestWatchOnceInterrupted(t *testing.T) {
 // TestWatchIsAlone on a cache: a second one ends at once and says who is there.
 func TestWatchIsAlone(t *testing.T) {
 	t.Parallel()
-	remote, home := testenv.FileRemote(t), t.TempDir()
+	remote, home, other := testenv.FileRemote(t), t.TempDir(), t.TempDir()
+	for _, dir := range []string{home, other} {
+		testenv.Mkdir(t, filepath.Join(dir, "hub"))
+	}
 	w := watchCache(t, remote, home, "--metrics-addr=127.0.0.1:0")
 	address := w.log(t, "serving metrics").Address
 	second := remote.TrySync(t, home, "watch")
 	if second.Code != 8 || !strings.Contains(second.Stderr, fmt.Sprintf("process %d on ", w.cmd.Process.Pid)) || !strings.Contains(second.Stderr, "hint: stop it, or watch another cache") {
 		t.Errorf("the second: %s", second)
 	}
-	if taken := remote.TrySync(t, t.TempDir(), "watch", "--metrics-addr", address); taken.Code != 2 || !strings.Contains(taken.Stderr, "--metrics-addr") {
+	if taken := remote.TrySync(t, other, "watch", "--metrics-addr", address); taken.Code != 2 || !strings.Contains(taken.Stderr, "--metrics-addr") {
 		t.Errorf("with the same address: %s", taken)
 	}
 	remote.Sync(t, home, "prune") // That is another lock.

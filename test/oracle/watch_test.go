@@ -22,6 +22,7 @@ func startWatch(t *testing.T, remote testenv.Remote, home string) *watcher {
 	t.Helper()
 	program := testenv.Binary(t, remote.Env...)
 	args := append(append([]string{}, program.Args[1:]...), "watch", "--debounce", "500ms", "--rescan", "2s", "--remote", remote.URL, "--cache-dir", hubDir(home))
+	testenv.Mkdir(t, hubDir(home))
 	w := &watcher{cmd: exec.CommandContext(t.Context(), program.Args[0], args...)}
 	w.cmd.Dir, w.cmd.Stderr = t.TempDir(), &w.stderr
 	w.cmd.Env = append([]string{"HOME=" + t.TempDir()}, program.Env...)

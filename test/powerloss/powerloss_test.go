@@ -187,7 +187,7 @@ func scenarios(t *testing.T) []scenario {
 		right: pulled, audit: auditCache,
 	}
 	push := scenario{
-		name: "push", tried: "power lost during `push` to a folder", prepare: inCache, args: []string{"push"},
+		name: "push", tried: "power lost during `push` to a folder", prepare: inCache, args: []string{"push", "--create"},
 		right: pushed, audit: auditBucket, kept: []string{"bucket"},
 	}
 	resumedPull, resumedPush, watch := pull, push, push
@@ -195,7 +195,7 @@ func scenarios(t *testing.T) []scenario {
 	resumedPull.killed = func(d *powerloss.Disk) bool { return d.Wrote(".parts", 2) }
 	resumedPush.name, resumedPush.tried = "push-resumed", "power lost during a `push` to a folder that goes on where a killed one was"
 	resumedPush.killed = func(d *powerloss.Disk) bool { return d.Wrote(".part", 1) }
-	watch.name, watch.tried, watch.args = "watch", "power lost during `watch --once` to a folder", []string{"watch", "--once"}
+	watch.name, watch.tried, watch.args = "watch", "power lost during `watch --once` to a folder", []string{"watch", "--once", "--create"}
 	return []scenario{pull, resumedPull, push, resumedPush, watch, fallback(t), prune(), verify(), initialise(), reuse()}
 }
 
@@ -219,8 +219,12 @@ func fallback(t *testing.T) scenario {
 	r.Commit, r.Refs = hub.Repo(fakehub.Model, r.Repo).Commit("main", files...).ID(), []string{"main"}
 	return scenario{
 		name: "pull-fallback", tried: "power lost during `pull --fallback hf-hub`",
-		prepare: func(_ *testing.T, w *world) { w.revision = r },
-		args:    []string{"pull", "org/name", "--fallback", "hf-hub"}, env: []string{"HF_ENDPOINT=" + server.URL},
+		prepare: func(t *testing.T, w *world) {
+			t.Helper()
+			w.revision = r
+			testenv.Mkdir(t, w.bucket())
+		},
+		args: []string{"pull", "org/name", "--fallback", "hf-hub"}, env: []string{"HF_ENDPOINT=" + server.URL},
 		right: pulled,
 		audit: func(t *testing.T, w *world) {
 			t.Helper()

@@ -11,6 +11,7 @@ import (
 
 // Reasons that the operating system has no word for, or a different one on each system.
 var (
+	errNoFolder   = errors.New("there is no bucket")
 	errNotDir     = errors.New("an object is where a folder would have to be; a folder cannot hold both")
 	errIsDir      = errors.New("a folder of objects has this name; a folder cannot hold both")
 	errNotRegular = errors.New("not a regular file")
@@ -32,6 +33,8 @@ func kindOf(err error) error {
 	var pathErr *fs.PathError
 	var bodyErr *bodyError
 	switch {
+	case errors.Is(err, errNoFolder):
+		return store.ErrNoFolder
 	case errors.As(err, &bodyErr):
 		return nil
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

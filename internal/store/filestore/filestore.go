@@ -9,8 +9,9 @@
 //	meta/<key hash>.json user metadata, for the few objects that have some
 //	locks/<00-3f>        empty files to lock; a key's hash says which
 //
-// A reader creates none of it, so a read-only mount can be pulled from. A folder that does not exist yet is an empty bucket, and is made by
-// the first write.
+// A reader creates none of it, so a read-only mount can be pulled from. A folder that does not exist is [store.ErrNoFolder] and no empty
+// bucket: more often than not it is a share that is not mounted, or a typo. With [Options.Create] it is an empty bucket, and made by the first
+// write. Either way a folder that was there and is gone, or is another one and empty, as when a share is unmounted, is [store.ErrNoFolder].
 //
 // # What is promised
 //
@@ -41,6 +42,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -53,6 +55,9 @@ import (
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
+
+// PrivateDir is the folder, below the bucket's, of everything that is not an object.
+const PrivateDir = privateDir
 
 // Everything of the store that is not an object lies in or below these, relative to the bucket's folder.
 const (
@@ -74,13 +79,16 @@ const bufferSize = 256 << 10
 
 // Options qualify a [Store].
 type Options struct {
-	Now func() time.Time // for the age of leftovers and the start of uploads; time.Now if nil
+	Now    func() time.Time // for the age of leftovers and the start of uploads; time.Now if nil
+	Create bool             // a folder that does not exist is made by the first write
 }
 
 // Store is a folder as a bucket. It implements [store.Store] and [store.Multipart].
 type Store struct {
 	dir     string // absolute
+	create  bool
 	now     func() time.Time
+	seen    seen
 	buffers sync.Pool // of *[]byte with bufferSize bytes
 	stripes stripes
 	tidy    sync.Once
@@ -91,7 +99,15 @@ var (
 	_ store.Multipart = (*Store)(nil)
 )
 
-// Open prepares the folder dir for use as a bucket. It creates nothing: the folder may be missing until the first write.
+// seen is the folder as it was met last.
+type seen struct {
+	mu     sync.Mutex
+	folder fs.FileInfo // nil if it was not there yet
+	filled bool        // there was something in it
+}
+
+// Open prepares the folder dir for use as a bucket. It creates nothing, and fails with [store.ErrNoFolder] if there is none, unless o says
+// that it may be made later.
 func Open(dir string, o Options) (*Store, error) {
 	if dir == "" {
 		return nil, &store.Error{Op: "open", Kind: store.ErrBadConfig, Err: errors.New("the folder's path is empty")}
@@ -106,16 +122,22 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, &store.Error{Op: "open", Kind: store.ErrBadConfig, Err: fmt.Errorf("%s is not a folder", abs)}
 	case err != nil && isNotDir(err):
 		return nil, &store.Error{Op: "open", Kind: store.ErrBadConfig, Err: err}
+	case errors.Is(err, fs.ErrNotExist) && !o.Create:
+		return nil, wrap("open", "", fmt.Errorf("%w: %s does not exist", errNoFolder, abs))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, wrap("open", "", err)
 	}
-	s := &Store{dir: abs, now: o.Now, stripes: newStripes()}
+	s := &Store{dir: abs, create: o.Create, now: o.Now, stripes: newStripes()}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	s.buffers.New = func() any {
 		b := make([]byte, bufferSize)
 		return &b
+	}
+	// Who opens it now may use it much later. What is wrong with it, using it tells.
+	if root, err := s.root(); err == nil {
+		_ = root.Close()
 	}
 	return s, nil
 }
@@ -131,7 +153,55 @@ func (s *Store) String() string {
 
 // root opens the bucket's folder. It is opened anew by each operation, so that a share which was mounted again in the meantime is met as
 // it is now, and so that an idle store keeps nobody from unmounting it.
-func (s *Store) root() (*os.Root, error) { return os.OpenRoot(s.dir) }
+// The error wraps [fs.ErrNotExist] only while a folder is missing that may be made.
+func (s *Store) root() (*os.Root, error) {
+	root, err := os.OpenRoot(s.dir)
+	if errors.Is(err, fs.ErrNotExist) && (!s.create || s.wasThere()) {
+		return nil, fmt.Errorf("%w: %s does not exist", errNoFolder, s.dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err = s.recognize(root); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return root, nil
+}
+
+func (s *Store) wasThere() bool {
+	s.seen.mu.Lock()
+	defer s.seen.mu.Unlock()
+	return s.seen.folder != nil
+}
+
+// recognize refuses an empty folder where another one was that had something in it: the share has been unmounted, and this is where it was.
+func (s *Store) recognize(root *os.Root) error {
+	fi, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	s.seen.mu.Lock()
+	defer s.seen.mu.Unlock()
+	if s.seen.folder != nil && (s.seen.filled && os.SameFile(s.seen.folder, fi)) {
+		return nil
+	}
+	f, err := root.Open(".")
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return nil // It can be gone through, which is enough for a reader.
+		}
+		return err
+	}
+	names, err := f.Readdirnames(1)
+	if err = errors.Join(err, f.Close()); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if len(names) == 0 && s.seen.filled && !os.SameFile(s.seen.folder, fi) {
+		return fmt.Errorf("%w: %s is another folder than before, and empty", errNoFolder, s.dir)
+	}
+	s.seen.folder, s.seen.filled = fi, len(names) > 0
+	return nil
+}
 
 // writableRoot is root for an operation that writes: it makes the folder and its private part.
 func (s *Store) writableRoot() (*os.Root, error) {
@@ -150,6 +220,9 @@ func (s *Store) writableRoot() (*os.Root, error) {
 			return nil, errors.Join(err, root.Close())
 		}
 	}
+	s.seen.mu.Lock()
+	s.seen.filled = true
+	s.seen.mu.Unlock()
 	s.tidy.Do(func() { s.removeLeftovers(root) })
 	return root, nil
 }

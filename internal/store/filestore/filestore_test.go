@@ -12,7 +12,7 @@ import (
 func TestContract(t *testing.T) {
 	storetest.Run(t, storetest.Options{FlatFolders: true}, func(t *testing.T) store.Store {
 		t.Helper()
-		s, err := filestore.Open(filepath.Join(t.TempDir(), "bucket"), filestore.Options{})
+		s, err := filestore.Open(filepath.Join(t.TempDir(), "bucket"), filestore.Options{Create: true})
 		if err != nil {
 			t.Fatal(err)
 		}

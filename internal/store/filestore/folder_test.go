@@ -19,7 +19,7 @@ import (
 
 func open(t *testing.T, dir string) *filestore.Store {
 	t.Helper()
-	s, err := filestore.Open(dir, filestore.Options{})
+	s, err := filestore.Open(dir, filestore.Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +129,116 @@ func TestOpenRefuses(t *testing.T) {
 		if _, err := filestore.Open(dir, filestore.Options{}); !errors.Is(err, store.ErrBadConfig) {
 			t.Errorf("open %q: %v", dir, err)
 		}
+	}
+}
+
+// operations are one of each kind, on a bucket that has the object k.
+func operations(t *testing.T, s *filestore.Store) map[string]error {
+	t.Helper()
+	errs := map[string]error{}
+	rc, _, err := s.Get(t.Context(), "k", store.Range{})
+	if err == nil {
+		err = rc.Close()
+	}
+	errs["get"] = err
+	_, errs["stat"] = s.Stat(t.Context(), "k")
+	errs["list"] = nil
+	for _, err := range s.List(t.Context(), "") {
+		errs["list"] = err
+	}
+	errs["uploads"] = nil
+	for _, err := range s.Uploads(t.Context(), "") {
+		errs["uploads"] = err
+	}
+	_, errs["put"] = s.Put(t.Context(), "new", section("x"), store.PutOptions{})
+	errs["delete"] = s.Delete(t.Context(), "new")
+	u, err := s.StartUpload(t.Context(), "k", store.PutOptions{})
+	errs["start upload"] = err
+	errs["abort"] = s.Abort(t.Context(), store.Upload{Key: "k", ID: u.ID + "A"})
+	return errs
+}
+
+func wantAll(t *testing.T, errs map[string]error, kind error) {
+	t.Helper()
+	for op, err := range errs {
+		if kind == nil && err != nil || !errors.Is(err, kind) {
+			t.Errorf("%s: %v, want %v", op, err, kind)
+		}
+	}
+}
+
+func TestMissingFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "bucket")
+	_, err := filestore.Open(dir, filestore.Options{})
+	if !errors.Is(err, store.ErrNoFolder) || !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was made: %v", err)
+	}
+}
+
+// A folder that is gone is not made again, and neither is what it held missing: the share was unmounted.
+func TestFolderVanishes(t *testing.T) {
+	for name, leaves := range map[string]bool{"with its mount point": false, "an empty mount point is left": true} {
+		for _, create := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				parent := t.TempDir()
+				dir, away := filepath.Join(parent, "bucket"), filepath.Join(parent, "away")
+				if !create {
+					makeDir(t, dir)
+				}
+				s, err := filestore.Open(dir, filestore.Options{Create: create})
+				if err != nil {
+					t.Fatal(err)
+				}
+				put(t, s, "k", "data", store.PutOptions{})
+				rename(t, dir, away)
+				if leaves {
+					makeDir(t, dir)
+				}
+				before := tree(t, parent)
+				wantAll(t, operations(t, s), store.ErrNoFolder)
+				if diff := cmp.Diff(before, tree(t, parent)); diff != "" {
+					t.Errorf("the folder has changed (-before +after):\n%s", diff)
+				}
+				if leaves {
+					if err := os.Remove(dir); err != nil {
+						t.Fatal(err)
+					}
+				}
+				rename(t, away, dir)
+				wantAll(t, operations(t, s), nil)
+			})
+		}
+	}
+}
+
+// Another folder in its place that has something in it, as after a failover, is used.
+func TestFolderIsReplaced(t *testing.T) {
+	parent := t.TempDir()
+	dir, other := filepath.Join(parent, "bucket"), filepath.Join(parent, "other")
+	s := open(t, dir)
+	put(t, s, "k", "data", store.PutOptions{})
+	put(t, open(t, other), "k", "other", store.PutOptions{})
+	rename(t, dir, filepath.Join(parent, "away"))
+	rename(t, other, dir)
+	if got := get(t, s, "k"); got != "other" {
+		t.Errorf("it has %q", got)
+	}
+}
+
+func makeDir(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // FuzzSidecar reads what stands beside an object. It never keeps an object from being read, and says nothing of one that it is not about.
 func FuzzSidecar(f *testing.F) {
 	dir := f.TempDir()
-	s, err := Open(dir, Options{})
+	s, err := Open(dir, Options{Create: true})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func FuzzSidecar(f *testing.F) {
 func FuzzKeys(f *testing.F) {
 	parent := f.TempDir()
 	dir := filepath.Join(parent, "bucket")
-	s, err := Open(dir, Options{})
+	s, err := Open(dir, Options{Create: true})
 	if err != nil {
 		f.Fatal(err)
 	}

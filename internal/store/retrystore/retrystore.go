@@ -1,7 +1,7 @@
 // Package retrystore tries again what failed because a store was unavailable. It is the one layer that does: the stores below try once, and
 // nothing above has a loop of its own.
 //
-// Only [store.ErrUnavailable] is tried again, after a wait that doubles from attempt to attempt, with jitter, or that the store asked for.
+// Only [store.ErrUnavailable] is tried again (but not a [store.ErrNoFolder], which no wait heals), after a wait that doubles from attempt to attempt, with jitter, or that the store asked for.
 // A done context ends a wait at once. What an operation may spend counts anew whenever it has got somewhere.
 //
 // Callers see one operation. A body that breaks off is opened again where it broke, pinned to its ETag, so that its reader gets one unbroken
@@ -122,7 +122,7 @@ func (p *patience) reset() {
 // wait waits after a failure and returns nil if the operation is to be tried again, else the error to end with.
 func (p *patience) wait(ctx context.Context, failure error) error {
 	p.attempt++
-	if !errors.Is(failure, store.ErrUnavailable) || p.attempt >= p.s.o.MaxTries {
+	if !errors.Is(failure, store.ErrUnavailable) || errors.Is(failure, store.ErrNoFolder) || p.attempt >= p.s.o.MaxTries {
 		return failure
 	}
 	if ctx.Err() != nil {

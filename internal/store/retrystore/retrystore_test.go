@@ -204,7 +204,7 @@ func TestTriesNothingElseAgain(t *testing.T) {
 	kinds := []error{
 		store.ErrExists, store.ErrDenied, store.ErrBadConfig, store.ErrUnsupported, store.ErrNoSpace, store.ErrBadRange, store.ErrBadDigest,
 		store.ErrNotObject,
-		store.ErrNotFound, errors.New("none of these"),
+		store.ErrNotFound, store.ErrNoFolder, errors.New("none of these"),
 	}
 	each(t, retrystore.Options{}, func(t *testing.T, r *rig, op string, run func(ctx context.Context) error) {
 		for _, kind := range kinds {
