@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +14,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
 
@@ -266,12 +269,29 @@ func (r *pullReport) offlineText() string {
 	}
 }
 
+// pullAdvice is the hint for files that could not be pulled.
+func pullAdvice(repo hub.Repo, failures []engine.Failure) string {
+	hint := ""
+	for _, f := range failures {
+		if _, damaged := errors.AsType[*engine.DamagedError](f.Err); damaged || isType[*hub.MismatchError](f.Err) || errors.Is(f.Err, store.ErrNotFound) {
+			return hintRecheck(repo.String())
+		}
+		hint = cmp.Or(hint, explain(f.Err).hint)
+	}
+	return hint
+}
+
+// hintRecheck names the command that makes the bucket's blobs good again.
+func hintRecheck(repos ...string) string {
+	return "on a machine whose copy is good: hf-cache-sync push --recheck " + strings.Join(repos, " ")
+}
+
 // verdict is the error, if any, that a report means for the exit code.
 func (r *pullReport) verdict(requireComplete bool) error {
 	if code := failureCode(r.failures); code != exitDone {
 		return &someFailedError{
 			code, fmt.Sprintf("pull %s: %s failed, as said above", r.key, ui.Plural(len(r.failures), "file")),
-			"push it again from a machine whose copy is good, or look at what is named above",
+			pullAdvice(r.key.Repo, r.failures),
 		}
 	}
 	if requireComplete && r.completed != manifest.Complete && !r.DryRun {

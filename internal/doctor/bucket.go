@@ -237,7 +237,9 @@ func (s *Sample) row() Row {
 	case len(s.Broken) > 0:
 		row.Status = Fail
 		row.Detail = fmt.Sprintf("%s, %d broken: %s", all, len(s.Broken), some(s.Broken))
-		row.Hint = "push those repositories again from a machine that has them; hf-cache-sync verify --remote checks everything"
+		if row.Hint = Remedy(s.Broken); row.Hint == "" {
+			row.Hint = "remove from the bucket what is named here, then push those repositories again from a machine that has them"
+		}
 	case isDenied(s.Err):
 		row.Status, row.Detail = Warn, "denied: "+reason(s.Err)
 	case s.Err != nil:

@@ -18,9 +18,22 @@ const SmallBlob = 64 << 10
 type PushPolicy struct {
 	// Recheck asks the store about every blob, whatever the manifests say.
 	Recheck bool
+	// Check is how far a recheck goes with the blobs that are there. Beyond sizes it also replaces manifests that nobody can read.
+	Check Check
 	// ForceRefs moves refs even if the bucket's were learned later.
 	ForceRefs bool
 }
+
+// Check says by what a blob in the bucket is compared.
+type Check uint8
+
+// What is compared.
+const (
+	CheckSizes     Check = iota
+	CheckChecksums       // those that the store tells, at the cost of reading the local files
+	// CheckBytes reads every blob back: a checksum that a store keeps beside the bytes says what was put once, and not what is there now.
+	CheckBytes
+)
 
 // Push is what has to be done so that the bucket knows what the cache has.
 type Push struct {
@@ -29,12 +42,14 @@ type Push struct {
 	Refs      []PushRef      // sorted; all that may have to move
 	Refused   []Refusal
 	UpToDate  int // revisions that the bucket covers already
+
+	check Check // as its policy says
 }
 
 // PushRevision is a manifest to be written once its blobs are there.
 type PushRevision struct {
 	Manifest *manifest.Manifest // what this machine knows
-	Base     *remote.Entry      // what the bucket knew, or nil
+	Base     *remote.Entry      // what the bucket knew, or nil; without a manifest it is one that cannot be read and is replaced
 }
 
 // PushBlob is a blob that the bucket may lack.
@@ -43,6 +58,8 @@ type PushBlob struct {
 	Repo  hub.Repo     // the first that needs it
 	File  hfcache.File // a file with these bytes
 	Known Presence
+	// Damage is why the object under its key is not this blob; nil if there is none, or nothing is known against it.
+	Damage error
 }
 
 // Presence is what is known about a blob in the bucket.
@@ -53,6 +70,7 @@ const (
 	Unknown Presence = iota // the store has to be asked
 	Missing                 // it has to be uploaded
 	Present
+	Unproven // something of its size is there
 )
 
 // PushRef is a ref that may have to move.
@@ -104,7 +122,7 @@ func Disputes(inv *hfcache.Inventory, idx *remote.Index) []Dispute {
 
 // NewPush compares a cache, in which every file has an id, with what the bucket knows of the same revisions and refs.
 func NewPush(inv *hfcache.Inventory, idx *remote.Index, policy PushPolicy) *Push {
-	b := pushBuilder{push: &Push{}, idx: idx, policy: policy, blobs: map[hub.BlobID]int{}}
+	b := pushBuilder{push: &Push{check: policy.Check}, idx: idx, policy: policy, blobs: map[hub.BlobID]int{}}
 	for _, repo := range inv.Repos {
 		proven := b.proven(repo)
 		usable := map[hub.Commit]bool{}
@@ -147,7 +165,8 @@ func (b *pushBuilder) proven(repo *hfcache.Repo) map[hub.BlobID]int64 {
 func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision, proven map[hub.BlobID]int64) bool {
 	key := manifest.Key{Repo: repo.ID, Commit: rev.Commit}
 	entry := b.idx.Manifests[key]
-	if err := b.idx.Broken[key]; err != nil {
+	broken := b.replaceable(key)
+	if err := b.idx.Broken[key]; err != nil && broken == nil {
 		b.push.Refused = append(b.push.Refused, Refusal{Key: key, Why: "the bucket's manifest cannot be used", Err: err})
 		return false
 	}
@@ -175,11 +194,23 @@ func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision, proven
 			return true
 		}
 	}
+	if entry == nil {
+		entry = broken
+	}
 	b.push.Revisions = append(b.push.Revisions, PushRevision{ours, entry})
 	for _, f := range rev.Files {
 		b.blob(repo.ID, f, proven)
 	}
 	return true
+}
+
+// replaceable is the object in the place of a manifest that a recheck may replace, or nil.
+func (b *pushBuilder) replaceable(key manifest.Key) *remote.Entry {
+	objectKey, etag, ok := remote.Replaceable(b.idx.Broken[key])
+	if !ok || b.policy.Check == CheckSizes {
+		return nil
+	}
+	return &remote.Entry{ObjectKey: objectKey, ETag: etag}
 }
 
 func (b *pushBuilder) blob(repo hub.Repo, f hfcache.File, proven map[hub.BlobID]int64) {
@@ -193,7 +224,7 @@ func (b *pushBuilder) blob(repo hub.Repo, f hfcache.File, proven map[hub.BlobID]
 		known = Missing
 	}
 	b.blobs[f.ID] = len(b.push.Blobs)
-	b.push.Blobs = append(b.push.Blobs, PushBlob{f.ID, repo, f, known})
+	b.push.Blobs = append(b.push.Blobs, PushBlob{ID: f.ID, Repo: repo, File: f, Known: known})
 }
 
 func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, usable map[hub.Commit]bool) {
@@ -214,6 +245,9 @@ func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, usable map[hub.Co
 		return
 	}
 	planned := PushRef{Key: key, Commit: ref.Commit, Learned: ref.Learned}
+	if objectKey, etag, ok := remote.Replaceable(b.idx.BrokenRefs[key]); ok {
+		planned.Existing = &remote.Ref{Name: ref.Name, ObjectKey: objectKey, ETag: etag}
+	}
 	if existing, ok := b.idx.Refs[key]; ok {
 		planned.Existing = &existing
 		if existing.Commit == ref.Commit {
@@ -238,16 +272,31 @@ func (p *Push) Unknown() map[hub.BlobID]int64 {
 	return sizes
 }
 
-// Settle takes the store's answer for the blobs of Unknown.
+// Settle takes the store's answer for the blobs of Unknown. What the store has is Present, or Unproven if [PushPolicy.Check] goes beyond its size.
 func (p *Push) Settle(present map[hub.BlobID]bool) {
 	for i := range p.Blobs {
 		if b := &p.Blobs[i]; b.Known == Unknown {
-			b.Known = Missing
-			if present[b.ID] {
+			switch {
+			case !present[b.ID]:
+				b.Known = Missing
+			case p.check != CheckSizes:
+				b.Known = Unproven
+			default:
 				b.Known = Present
 			}
 		}
 	}
+}
+
+// ReadBacks are the blobs of which only the size is known, and their bytes together.
+func (p *Push) ReadBacks() (blobs []*PushBlob, bytes int64) {
+	for i := range p.Blobs {
+		if b := &p.Blobs[i]; b.Known == Unproven {
+			blobs = append(blobs, b)
+			bytes += b.File.Size
+		}
+	}
+	return blobs, bytes
 }
 
 // Uploads are the blobs that have to be moved, and their bytes together.

@@ -21,7 +21,7 @@ const maxRounds = 32
 var errContended = errors.New("other machines keep changing it; try again")
 
 // PutManifest makes the bucket know what m knows, merged with what it knows already. The caller has seen to it that every blob of m is in the
-// bucket. base is what the bucket had when the caller looked, or nil.
+// bucket. base is what the bucket had when the caller looked, or nil; without a manifest it is an object that [Replaceable] found, and is replaced.
 //
 // unproven is called with the manifests of tools that do not prove their blobs and returns the files of it that can be relied on.
 // It returns the merged manifest, and whether anything had to be written. A file with two contents is a *[manifest.ConflictError].
@@ -31,7 +31,7 @@ func (c *Catalog) PutManifest(ctx context.Context, m *manifest.Manifest, base *E
 	key := manifest.ManifestKey(manifest.RepoKey(m.Repo), m.Commit)
 	for range maxRounds {
 		merged = m
-		if base != nil {
+		if base != nil && base.Manifest != nil {
 			if base.Covers(m) {
 				return base.Manifest, false, nil
 			}
@@ -120,7 +120,7 @@ const (
 )
 
 // PutRef makes a ref name a commit, learned at the given time, unless the bucket knows something newer. existing is what the bucket had when the caller looked, or
-// nil. force writes whatever the bucket says. The caller has seen to it that the commit's manifest is in the bucket.
+// nil. force writes whatever the bucket says, also over what is no ref. The caller has seen to it that the commit's manifest is in the bucket.
 func (c *Catalog) PutRef(ctx context.Context, key RefKey, commit hub.Commit, learned time.Time, existing *Ref, force bool) (RefOutcome, error) {
 	objectKey := manifest.RefKey(manifest.RepoKey(key.Repo), key.Name)
 	learned = c.notFuture(ctx, learned)
@@ -147,7 +147,10 @@ func (c *Catalog) PutRef(ctx context.Context, key RefKey, commit hub.Commit, lea
 			return 0, err
 		}
 		now, err := c.Ref(ctx, key.Repo, key.Name)
+		garbage, etag, replaceable := Replaceable(err)
 		switch {
+		case force && replaceable:
+			existing = &Ref{Name: key.Name, ObjectKey: garbage, ETag: etag}
 		case errors.Is(err, ErrNotFound):
 			existing = nil
 		case err != nil:

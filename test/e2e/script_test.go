@@ -12,6 +12,9 @@
 //	unchanged -save DIR, unchanged DIR
 //	                                  nothing was written below DIR in between
 //	flip FILE                         change the last byte of a file
+//	s3put FILE FOLDER NAMES           put the file under each key FOLDER/NAME of
+//	                                  the bucket, the names being those in the file
+//	                                  NAMES; the folder "." is none
 //	small DIR, readonly DIR           make the folder a full disk, or one that
 //	                                  nobody can write to
 //
@@ -24,11 +27,15 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -38,6 +45,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
 )
 
@@ -85,7 +94,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "mkcache": mkcache(t), "samefiles": samefiles(t), "objects": objects(t),
-			"unchanged": unchanged(t), "flip": flip, "small": small, "readonly": readonly,
+			"unchanged": unchanged(t), "flip": flip, "s3put": s3put, "small": small, "readonly": readonly,
 		},
 	})
 }
@@ -253,4 +262,23 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	data := []byte(ts.ReadFile(args[0]))
 	data[len(data)-1] ^= 1
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// s3put puts an object as any other program might. Unlike a change of the file
+// that the server has, it changes the checksum that the server tells.
+func s3put(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 3, "s3put FILE FOLDER NAMES")
+	u, err := url.Parse(ts.Getenv("S3URL"))
+	ts.Check(err)
+	s, err := s3store.Open(s3store.Options{
+		Endpoint: ts.Getenv("B2_ENDPOINT"), Region: ts.Getenv("AWS_REGION"), Bucket: u.Host, Prefix: u.Path,
+		Credentials: s3store.Credentials{AccessKey: ts.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: ts.Getenv("AWS_SECRET_ACCESS_KEY")},
+	})
+	ts.Check(err)
+	data := ts.ReadFile(args[0])
+	for _, name := range strings.Fields(ts.ReadFile(args[2])) {
+		body := io.NewSectionReader(strings.NewReader(data), 0, int64(len(data)))
+		_, err := s.Put(context.Background(), path.Join(args[1], name), body, store.PutOptions{})
+		ts.Check(err)
+	}
 }
