@@ -95,6 +95,8 @@ func explain(err error) verdict {
 	return v
 }
 
+const hintBadDigest = "the bytes changed on their way; run the same command again"
+
 type explanation struct {
 	matches func(error) bool
 	code    int
@@ -134,8 +136,8 @@ func explanations() []explanation {
 		// These are of single blobs; the command that has met them knows what helps.
 		{isType[*engine.DamagedError], exitDamaged, ""},
 		{isType[*hub.MismatchError], exitDamaged, ""},
-		{is(store.ErrBadDigest), exitDamaged, "the bytes changed on their way; run the same command again"},
-		{is(manifest.ErrInvalid), exitDamaged, "run the same command again; if it says the same, hf-cache-sync doctor shows whether something changes what it passes on"},
+		{is(store.ErrBadDigest), exitDamaged, hintBadDigest},
+		{is(manifest.ErrInvalid), exitDamaged, ""}, // Remedy says what helps, if anything does
 		{is(hub.ErrRepo, hub.ErrRef, hub.ErrCommit), exitUsage, "a repository is org/name, datasets/org/name, spaces/org/name or hf://…@revision"},
 		// A folder as a bucket denies by the file system; keys have nothing to do with it.
 		{is(fs.ErrPermission, syscall.EROFS), exitDisk, "make the folder writable for this user"},

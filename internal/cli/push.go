@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
 
@@ -260,7 +262,13 @@ func pushAdvice(failures []engine.Failure) string {
 			errs = append(errs, f.Err)
 		}
 	}
-	return doctor.Remedy(errs)
+	if hint := doctor.Remedy(errs); hint != "" {
+		return hint
+	}
+	if errors.Is(errors.Join(errs...), store.ErrBadDigest) {
+		return hintBadDigest
+	}
+	return ""
 }
 
 func refusalFailure(r plan.Refusal) engine.Failure {

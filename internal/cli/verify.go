@@ -246,7 +246,7 @@ func (o *verifyOptions) reportLocal(r *verifyReport) error {
 		case o.dryRun:
 			hint = "hf-cache-sync verify puts them aside, and with --repair fetches good copies from the bucket"
 		case o.repair:
-			hint = "push them from a machine whose copies are good, or download them again with the Hub's client"
+			hint = r.recheckHint()
 		}
 		return &someFailedError{exitDamaged, "verify: " + ui.Plural(bad, "file") + " damaged, as said above", hint}
 	}
@@ -256,10 +256,29 @@ func (o *verifyOptions) reportLocal(r *verifyReport) error {
 	if n := len(r.repaired.Failures); n > 0 {
 		return &someFailedError{
 			exitSome, "verify: " + ui.Plural(n, "file") + " put aside earlier could not be fetched, as said above",
-			"push them from a machine that has them, or download them again with the Hub's client",
+			r.recheckHint(),
 		}
 	}
 	return nil
+}
+
+// recheckHint names the repositories of which the bucket has no good copy.
+func (r *verifyReport) recheckHint() string {
+	var repos []string
+	add := func(repo hub.Repo) {
+		if !slices.Contains(repos, repo.String()) {
+			repos = append(repos, repo.String())
+		}
+	}
+	for i := range r.result.Damaged {
+		if d := &r.result.Damaged[i]; !d.Repaired {
+			add(d.Repo)
+		}
+	}
+	for _, f := range r.repaired.Failures {
+		add(f.Key.Repo)
+	}
+	return hintRecheck(repos...) + ", then here the same command again"
 }
 
 // sayVerified prints the last line.
