@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
@@ -72,7 +73,7 @@ func (a *app) sayBroken(contents *remote.Contents) error {
 		a.warn("failed: %v", err)
 	}
 	if len(contents.Broken) > 0 {
-		return &someFailedError{exitSome, ui.Plural(len(contents.Broken), "object") + " in the bucket cannot be read, as said above", ""}
+		return &someFailedError{exitSome, ui.Plural(len(contents.Broken), "object") + " in the bucket cannot be read, as said above", doctor.Remedy(contents.Broken)}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/config"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
@@ -89,12 +91,14 @@ func explain(err error) verdict {
 	}
 	for _, row := range explanations() {
 		if row.matches(err) {
-			v.code, v.hint = row.code, row.hint
+			v.code, v.hint = row.code, cmp.Or(doctor.Remedy([]error{err}), row.hint)
 			return v
 		}
 	}
 	return v
 }
+
+const hintBadDigest = "the bytes changed on their way; run the same command again"
 
 type explanation struct {
 	matches func(error) bool
@@ -132,12 +136,13 @@ func explanations() []explanation {
 		{is(hubclient.ErrInvalid), exitUnexpected, "check HF_ENDPOINT: what answers there is no Hub that makes sense"},
 		{isType[*engine.EmptyError], exitNotFound, "add --fallback hf-hub to download it from the Hub"},
 		{is(remote.ErrNotFound), exitNotFound, "hf-cache-sync list --remote shows what the bucket has"},
-		{isType[*remote.WrongBodyError], exitDamaged, "another repository was pushed under the same key by the Python tool; push this one again with hf-cache-sync"},
+		{isType[*remote.WrongBodyError], exitDamaged, ""}, // Remedy says what helps
 		{is(store.ErrNotObject), exitUsage, "the bucket's folder holds a link or a special file where an object should be; look at it and remove it"},
-		{isType[*engine.DamagedError], exitDamaged, "push it again from a machine whose copy is good"},
-		{isType[*hub.MismatchError], exitDamaged, "push it again from a machine whose copy is good"},
-		{is(store.ErrBadDigest), exitDamaged, "the bytes changed on their way; run the same command again"},
-		{is(manifest.ErrInvalid), exitDamaged, "the object is not what any version writes; look at it, remove it from the bucket and push again"},
+		// These are of single blobs; the command that has met them knows what helps.
+		{isType[*engine.DamagedError], exitDamaged, ""},
+		{isType[*hub.MismatchError], exitDamaged, ""},
+		{is(store.ErrBadDigest), exitDamaged, hintBadDigest},
+		{is(manifest.ErrInvalid), exitDamaged, ""}, // Remedy says what helps, if anything does
 		{is(hub.ErrRepo, hub.ErrRef, hub.ErrCommit), exitUsage, "a repository is org/name, datasets/org/name, spaces/org/name or hf://…@revision"},
 		// A folder as a bucket denies by the file system; keys have nothing to do with it.
 		{is(fs.ErrPermission, syscall.EROFS), exitDisk, "make the folder writable for this user"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
 
@@ -404,6 +406,23 @@ func (o *pullOptions) say(r *pullReport) error {
 	return o.print("offline: %s", r.offline.text())
 }
 
+// pullAdvice is the hint for files that could not be pulled.
+func pullAdvice(repo hub.Repo, failures []engine.Failure) string {
+	hint := ""
+	for _, f := range failures {
+		if _, damaged := errors.AsType[*engine.DamagedError](f.Err); damaged || isType[*hub.MismatchError](f.Err) || errors.Is(f.Err, store.ErrNotFound) {
+			return hintRecheck(repo.String())
+		}
+		hint = cmp.Or(hint, explain(f.Err).hint)
+	}
+	return hint
+}
+
+// hintRecheck names the command that makes the bucket's blobs good again.
+func hintRecheck(repos ...string) string {
+	return "on a machine whose copy is good: hf-cache-sync push --recheck " + strings.Join(repos, " ")
+}
+
 // verdict is the error, if any, that a report means for the exit code.
 func (r *pullReport) verdict(requireComplete bool) error {
 	if r.refusal != nil {
@@ -412,7 +431,7 @@ func (r *pullReport) verdict(requireComplete bool) error {
 	if code := failureCode(r.failures); code != exitDone {
 		return &someFailedError{
 			code, fmt.Sprintf("pull %s: %s failed, as said above", r.key, ui.Plural(len(r.failures), "file")),
-			"push it again from a machine whose copy is good, or look at what is named above",
+			pullAdvice(r.key.Repo, r.failures),
 		}
 	}
 	if requireComplete && r.pulled.state != manifest.Complete {

@@ -2,16 +2,19 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
 
@@ -54,11 +57,18 @@ A ref of the bucket moves only to a commit that was learned later and that lacks
 today. Where it stays, the files are uploaded all the same, and the next push moves it once the commit is complete.
 --force-refs moves it at once, and all who pull follow.
 
+With --recheck manifests are not believed. Blobs that are missing or of a wrong size are uploaded, and
+manifests that nobody can read are written anew. Of the repositories named as arguments every blob is
+read back and hashed, which is download traffic; damaged ones are replaced. Without arguments blobs are
+compared with the checksums that the store tells, and the rest by size alone.
+With --force-refs what is no ref at all is replaced, too.
+
 EXIT STATUS
   0 everything is in the bucket; 3 some files could not be pushed; 6 some files are damaged;
   4, 7, 9 no permission, no connection, no space; see docs/exit-codes.md.`,
 		Example: `  hf-cache-sync push
   hf-cache-sync push org/name datasets/org/name
+  hf-cache-sync push --recheck org/name
   hf-cache-sync push --include 'org/*' --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args); err != nil {
@@ -74,8 +84,8 @@ EXIT STATUS
 	flags.StringArrayVar(&o.include, "include", nil, "only repositories that match this glob (may be repeated)")
 	flags.StringArrayVar(&o.exclude, "exclude", nil, "no repositories that match this glob (may be repeated)")
 	flags.StringVar(&o.repoType, "repo-type", "", "type of the repositories named without one: model, dataset, space, kernel")
-	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs to the local commits, whatever they name now")
-	flags.BoolVar(&o.recheck, "recheck", false, "ask the store about every blob instead of believing manifests")
+	flags.BoolVar(&o.forceRefs, "force-refs", false, "move the bucket's refs to the local commits, whatever they name now, and replace unreadable ones")
+	flags.BoolVar(&o.recheck, "recheck", false, "check every blob in the bucket and replace damaged ones; those of named repositories are read back")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the first push of everything to a bucket")
 	flags.BoolVar(&o.folder.create, "create", false, createUsage)
 	flags.BoolVar(&o.complete, "complete", false, "fetch from the Hub what revisions lack that were downloaded in part, and push them whole")
@@ -179,6 +189,11 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 		}
 	}
 	policy := plan.PushPolicy{Recheck: o.recheck, ForceRefs: o.forceRefs}
+	if o.recheck {
+		if policy.Check = plan.CheckChecksums; len(o.selected) > 0 {
+			policy.Check = plan.CheckBytes
+		}
+	}
 	p, err := s.PreparePush(ctx, inv, policy)
 	if err != nil {
 		return err
@@ -250,7 +265,7 @@ func (o *pushOptions) report(run *pushRun) error {
 		return err
 	}
 	if code := failureCode(failures); code != exitDone {
-		return &someFailedError{code, "some files were not pushed; they are named above", ""}
+		return &someFailedError{code, "some files were not pushed; they are named above", pushAdvice(failures)}
 	}
 	if lost > 0 {
 		return &someFailedError{exitSome, ui.Plural(lost, "thing") + " in the cache could not be pushed, as said above", ""}
@@ -266,6 +281,23 @@ func keptFailures(kept []plan.KeptRef) []engine.Failure {
 		failures[i] = engine.Failure{Key: key, Ref: k.Key.Name, Err: refusalError(k.Why()), Harmless: true}
 	}
 	return failures
+}
+
+// pushAdvice is the hint for what could not be pushed: the commands that replace what stands in the way.
+func pushAdvice(failures []engine.Failure) string {
+	var errs []error
+	for _, f := range failures {
+		if !f.Harmless {
+			errs = append(errs, f.Err)
+		}
+	}
+	if hint := doctor.Remedy(errs); hint != "" {
+		return hint
+	}
+	if errors.Is(errors.Join(errs...), store.ErrBadDigest) {
+		return hintBadDigest
+	}
+	return ""
 }
 
 func refusalFailure(r plan.Refusal) engine.Failure {

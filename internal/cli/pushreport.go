@@ -108,21 +108,54 @@ func (o *pushOptions) noteExcluded() {
 func (o *pushOptions) sayDone(run *pushRun, t tally) error {
 	p, result := run.plan, run.result
 	uploads, _ := p.Uploads()
+	o.sayRecheck(p)
 	switch {
 	case o.dryRun:
 		return o.sayPlan(run, t)
 	case len(run.inventory.Repos) == 0:
 		return o.print("nothing to push: no repository of the cache at %s is meant%s", run.inventory.Dir, t)
 	case result.Blobs+result.Manifests+result.Refs+len(uploads) == 0 && !result.Failed():
-		return o.print("nothing to push: %s up to date%s", ui.Plural(p.UpToDate+len(p.Revisions), "revision"), t)
+		return o.print("nothing to push: %s up to date%s%s", ui.Plural(p.UpToDate+len(p.Revisions), "revision"), rechecked(result), t)
 	}
 	var resumed string
 	if result.Resumed > 0 {
 		resumed = ", " + ui.Size(result.Resumed) + " of it by an earlier push"
 	}
-	return o.print("pushed %s %s%s, %s, %s; %s up to date%s",
+	return o.print("pushed %s %s%s, %s, %s; %s up to date%s%s",
 		blobs(result.Blobs, result.Bytes), pace(run.elapsed, result.Bytes-result.Resumed), resumed,
-		ui.Plural(result.Manifests, "manifest"), ui.Plural(result.Refs, "ref"), ui.Plural(p.UpToDate, "revision"), t)
+		ui.Plural(result.Manifests, "manifest"), ui.Plural(result.Refs, "ref"), ui.Plural(p.UpToDate, "revision"), rechecked(result), t)
+}
+
+// sayRecheck names the blobs that are damaged in the bucket, and says of how many nobody knows.
+func (o *pushOptions) sayRecheck(p *plan.Push) {
+	for _, b := range p.Blobs {
+		if b.Damage != nil {
+			o.warn("damaged: %s: %v; used by %s: %s", manifest.BlobKey(b.ID), b.Damage, b.Repo, b.File.Path)
+		}
+	}
+	if unproven, bytes := p.ReadBacks(); len(unproven) > 0 && len(o.selected) == 0 {
+		o.note("note: the store tells no checksum of %s: only %s compared; to read them back, name their repositories: hf-cache-sync push --recheck %s",
+			blobs(len(unproven), bytes), sizesWere(len(unproven)), unproven[0].Repo)
+	}
+}
+
+func sizesWere(n int) string {
+	if n == 1 {
+		return "its size was"
+	}
+	return "their sizes were"
+}
+
+// rechecked sums up what a recheck has shown.
+func rechecked(result *engine.Result) string {
+	text := ""
+	if result.ReadBack > 0 {
+		text += "; " + blobs(result.ReadBack, result.ReadBackBytes) + " read back and found good"
+	}
+	if result.Replaced > 0 {
+		text += "; " + ui.Plural(result.Replaced, "damaged blob") + " replaced"
+	}
+	return text
 }
 
 // sayPlan prints what a run would do.
@@ -135,6 +168,11 @@ func (o *pushOptions) sayPlan(run *pushRun, t tally) error {
 	}
 	for _, ref := range p.Refs {
 		if err := o.print("would point %s %s at %s", ref.Key.Repo, ref.Key.Name, ref.Commit.Short()); err != nil {
+			return err
+		}
+	}
+	if unproven, bytes := p.ReadBacks(); len(unproven) > 0 && len(o.selected) > 0 {
+		if err := o.print("would read back %s, which is download traffic, and upload again those that are damaged", blobs(len(unproven), bytes)); err != nil {
 			return err
 		}
 	}
@@ -157,6 +195,11 @@ type pushSummary struct {
 	Manifests        int               `json:"manifests"`
 	Refs             int               `json:"refs"`
 	UpToDate         int               `json:"revisions_up_to_date"`
+	ReadBackBlobs    int               `json:"read_back_blobs"`
+	ReadBackBytes    int64             `json:"read_back_bytes"`
+	ReplacedBlobs    int               `json:"replaced_blobs"` // of uploaded_blobs
+	UnprovenBlobs    int               `json:"unproven_blobs"`
+	UnprovenBytes    int64             `json:"unproven_bytes"`
 	Requests         jsonRequests      `json:"requests"`
 	ElapsedSeconds   float64           `json:"elapsed_seconds"`
 	Excluded         []string          `json:"excluded"`
@@ -187,10 +230,13 @@ func (o *pushOptions) summary(run *pushRun, failures []engine.Failure) pushSumma
 		PlannedRequests: requestsJSON(run.planned), PlannedRevisions: []plannedRevision{},
 		UploadedBlobs: result.Blobs, UploadedBytes: result.Bytes, ResumedBytes: result.Resumed,
 		Manifests: result.Manifests, Refs: result.Refs, UpToDate: p.UpToDate,
+		ReadBackBlobs: result.ReadBack, ReadBackBytes: result.ReadBackBytes, ReplacedBlobs: result.Replaced,
 		Requests: requestsJSON(run.made), ElapsedSeconds: seconds(run.elapsed), Excluded: []string{},
 		RefsKept: keptRefs(run.kept()), Skipped: failureItems(failures, true), Failed: failureItems(failures, false),
 		LeftOut: problemItems(run.inventory.Problems, true), Notes: problemItems(run.inventory.Problems, false),
 	}
+	unproven, unprovenBytes := p.ReadBacks()
+	s.UnprovenBlobs, s.UnprovenBytes = len(unproven), unprovenBytes
 	for _, rev := range p.PerRevision() {
 		planned := plannedRevision{
 			Repo: rev.Key.Repo.String(), Revision: string(rev.Key.Commit), Files: rev.Files, PlannedBlobs: rev.Blobs, PlannedBytes: rev.Bytes,

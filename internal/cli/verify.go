@@ -268,7 +268,7 @@ func (o *verifyOptions) repairHint(r *verifyReport) string {
 	repaired := o.repair && !o.dryRun
 	switch {
 	case repaired:
-		return "push them from a machine whose copies are good, or download them again with the Hub's client"
+		return r.recheckHint()
 	case o.dryRun && r.unrepaired() > 0 && o.hasBucket():
 		return "hf-cache-sync verify puts them aside, and with --repair fetches good copies from the bucket"
 	case o.dryRun && r.unrepaired() > 0:
@@ -280,6 +280,25 @@ func (o *verifyOptions) repairHint(r *verifyReport) string {
 		return "" // nothing links to the bytes, so nobody needs them
 	}
 	return "hf-cache-sync verify --repair fetches good copies from the bucket"
+}
+
+// recheckHint names the repositories of which the bucket has no good copy.
+func (r *verifyReport) recheckHint() string {
+	var repos []string
+	add := func(repo hub.Repo) {
+		if !slices.Contains(repos, repo.String()) {
+			repos = append(repos, repo.String())
+		}
+	}
+	for i := range r.result.Damaged {
+		if d := &r.result.Damaged[i]; !d.Repaired {
+			add(d.Repo)
+		}
+	}
+	for _, f := range r.repaired.Failures {
+		add(f.Key.Repo)
+	}
+	return hintRecheck(repos...) + ", then here the same command again"
 }
 
 // sayVerified prints the last line.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/engine"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
@@ -235,7 +236,7 @@ func (o *verifyOptions) reportBucket(r *verifiedBucket) error {
 	case invalid > 0:
 		return &someFailedError{
 			exitDamaged, "verify: " + ui.Plural(invalid, "object") + " in the bucket damaged, as said above",
-			"look at what is named above, remove it from the bucket and push again",
+			doctor.Remedy(r.contents.Broken),
 		}
 	case unread > 0:
 		return &someFailedError{exitSome, "verify: " + ui.Plural(unread, "blob") + " in the bucket could not be read, as said above", ""}

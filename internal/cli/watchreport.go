@@ -58,7 +58,7 @@ func (w *watchRun) report(elapsed time.Duration) error {
 		}
 	}
 	if code := failureCode(t.failures); w.once && code != exitDone {
-		return &someFailedError{code, "some files were not pushed; they are named above", ""}
+		return &someFailedError{code, "some files were not pushed; they are named above", pushAdvice(t.failures)}
 	}
 	return nil
 }

@@ -219,7 +219,7 @@ func (b *Bucket) uploadsRow(now time.Time) Row {
 	}
 	return Row{
 		name, Warn, detail + "; they are charged as storage",
-		"the next push throws away those older than 7 days; a lifecycle rule of the bucket that aborts incomplete multipart uploads does it for all",
+		"the next push of a file above 16 MiB throws away those older than 7 days; a lifecycle rule of the bucket that aborts incomplete multipart uploads does it for all",
 	}
 }
 
@@ -233,7 +233,7 @@ func (s *Sample) row() Row {
 	case len(s.Broken) > 0:
 		row.Status = Fail
 		row.Detail = fmt.Sprintf("%s, %d broken: %s", all, len(s.Broken), some(s.Broken))
-		row.Hint = "push those repositories again from a machine that has them; hf-cache-sync verify --remote checks everything"
+		row.Hint = Remedy(s.Broken)
 	case isDenied(s.Err):
 		row.Status, row.Detail = Warn, "denied: "+reason(s.Err)
 	case s.Err != nil:

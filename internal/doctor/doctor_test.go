@@ -17,6 +17,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/doctor"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 )
 
@@ -398,7 +399,7 @@ func TestBucket(t *testing.T) {
 		{"many", refs(doctor.Sample{Followed: 25, More: true}), "refs and manifests", doctor.OK, "the first 25 refs followed", ""},
 		{"dangling", refs(doctor.Sample{Followed: 1, Dangling: []error{errors.New("r1")}}), "refs and manifests", doctor.Warn, "1 ref followed, 1 leading to nothing: r1", "push"},
 		{
-			"broken", refs(doctor.Sample{Followed: 9, Dangling: []error{errors.New("r0")}, Broken: []error{errors.New("r1"), errors.New("r2"), errors.New("r3"), errors.New("r4")}}),
+			"broken", refs(doctor.Sample{Followed: 9, Dangling: []error{errors.New("r0")}, Broken: []error{&remote.UnreadableError{ObjectKey: "refs/org__name/main", Err: errors.New("r1")}, errors.New("r2"), errors.New("r3"), errors.New("r4")}}),
 			"refs and manifests", doctor.Fail, "9 refs followed, 4 broken: r1; r2; r3; and 1 more", "push",
 		},
 		{"refs denied", refs(doctor.Sample{Err: denied}), "refs and manifests", doctor.Warn, "denied", ""},

@@ -127,6 +127,10 @@ type Result struct {
 	UpstreamBytes int64
 	Manifests     int // written
 	Refs          int // written
+	// ReadBack and ReadBackBytes are what was read from the bucket and found to be good. Replaced, of Blobs, stood in the bucket with other bytes.
+	ReadBack      int
+	ReadBackBytes int64
+	Replaced      int
 	Linked        int // files that were not in the snapshot before
 	// Kept are refs of the bucket that another machine moved meanwhile, and that stay.
 	Kept     []plan.KeptRef

@@ -71,18 +71,30 @@ func (e *Engine) PreparePush(ctx context.Context, inv *hfcache.Inventory, policy
 	}
 	p := plan.NewPush(inv, idx, policy)
 	e.phase("asking the bucket which blobs it has")
-	present, err := e.Catalog.Presence(ctx, p.Unknown())
+	etags, err := e.Catalog.ETags(ctx, p.Unknown())
 	if err != nil {
 		return nil, err
 	}
+	present := make(map[hub.BlobID]bool, len(etags))
+	for id := range etags {
+		present[id] = true
+	}
 	p.Settle(present)
+	if policy.Check == plan.CheckChecksums {
+		return p, e.compare(ctx, p, etags)
+	}
 	return p, nil
 }
 
-// Push carries a plan out. The error is for what ends the whole push; the result is valid up to there even then.
+// Push carries a plan out. With [plan.CheckBytes] it first settles in the plan which of the blobs that are there are good. The error is for what ends the whole push; the result is valid up to there even then.
 func (e *Engine) Push(ctx context.Context, p *plan.Push, policy plan.PushPolicy) (*Result, error) {
-	uploads, bytes := p.Uploads()
 	run := &pushRun{Engine: e, result: &Result{}, tasks: make(map[hub.BlobID]*task, len(p.Blobs)), merged: map[manifest.Key]*manifest.Manifest{}}
+	if policy.Check == plan.CheckBytes {
+		if err := run.readBack(ctx, p); err != nil {
+			return run.result, err
+		}
+	}
+	uploads, bytes := p.Uploads()
 	for _, b := range p.Blobs {
 		run.tasks[b.ID] = newTask()
 		if b.Known != plan.Missing {
@@ -165,7 +177,13 @@ func (r *pushRun) one(ctx context.Context, b plan.PushBlob, move func(context.Co
 	r.emit(event.Event{Kind: event.ItemDone, Item: string(b.ID), Path: string(b.File.Path), Repo: b.Repo.String(), Err: err})
 	r.tasks[b.ID].finish(err)
 	if err == nil {
-		r.count(func(res *Result) { res.Blobs++; res.Bytes += b.File.Size })
+		r.count(func(res *Result) {
+			res.Blobs++
+			res.Bytes += b.File.Size
+			if b.Damage != nil {
+				res.Replaced++
+			}
+		})
 		return nil
 	}
 	if fatal(ctx, err) {

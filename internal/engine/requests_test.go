@@ -73,6 +73,9 @@ func TestRequestsOfPushAndPull(t *testing.T) {
 	if got := pushCounted(t, a, plan.PushPolicy{Recheck: true}, true); got.Total() != 0 {
 		t.Errorf("a second look at everything: %v", got)
 	}
+	if got, want := pushCounted(t, a, plan.PushPolicy{Recheck: true, Check: plan.CheckBytes}, true), (plan.Requests{Get: 5}); got != want {
+		t.Errorf("reading everything back: %v, want %v", got, want)
+	}
 
 	p, err := b.PreparePull(t.Context(), model, "", plan.PullPolicy{})
 	if err != nil {

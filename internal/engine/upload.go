@@ -176,8 +176,7 @@ func (r *pushRun) uploadLarge(ctx context.Context, b plan.PushBlob, earlier stor
 	err = u.run(ctx, earlier)
 	if errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
 		// The upload vanished: somebody finished the same blob, or the store swept it. Nothing of it is lost, as the file is still here.
-		info, statErr := r.store().Stat(ctx, manifest.BlobKey(b.ID))
-		if statErr == nil && info.Size == b.File.Size {
+		if r.alreadyThere(ctx, b) {
 			return nil
 		}
 		err = u.run(ctx, store.Upload{})

@@ -181,16 +181,19 @@ func (r *bucketRun) read(ctx context.Context, b plan.BucketBlob) (err error) {
 // Repairable says for how many of the damaged blobs the inventory may have a good copy, and where. The copies are not hashed yet.
 func Repairable(found []BucketDamage, inv *hfcache.Inventory) map[hub.BlobID][]plan.PushBlob {
 	copies := map[hub.BlobID][]plan.PushBlob{}
-	wanted := map[hub.BlobID]bool{}
+	wanted, damage := map[hub.BlobID]bool{}, map[hub.BlobID]error{}
 	for _, d := range found {
 		wanted[d.ID] = d.Fault != BlobUnread
+		if d.Fault == BlobDamaged {
+			damage[d.ID] = d.Err
+		}
 	}
 	for _, repo := range inv.Repos {
 		for _, rev := range repo.Revisions {
 			for _, f := range rev.Files {
 				known := slices.ContainsFunc(copies[f.ID], func(b plan.PushBlob) bool { return b.File.Bytes == f.Bytes })
 				if wanted[f.ID] && !known {
-					copies[f.ID] = append(copies[f.ID], plan.PushBlob{ID: f.ID, Repo: repo.ID, File: f, Known: plan.Missing})
+					copies[f.ID] = append(copies[f.ID], plan.PushBlob{ID: f.ID, Repo: repo.ID, File: f, Known: plan.Missing, Damage: damage[f.ID]})
 				}
 			}
 		}

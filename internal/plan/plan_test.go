@@ -177,6 +177,48 @@ func TestRevisionWithoutFiles(t *testing.T) {
 	}
 }
 
+func TestRecheckReplacesWhatNobodyCanRead(t *testing.T) {
+	key := manifest.Key{Repo: model, Commit: commit("a")}
+	rev := &hfcache.Revision{Commit: commit("a"), Files: []hfcache.File{file("f", "1", 5)}}
+	other := &remote.WrongBodyError{ObjectKey: manifest.ManifestKey("org__name", commit("a")), Want: key, Got: manifest.Key{Repo: hub.Repo{Type: hub.Model, Name: "a/b"}, Commit: commit("a")}}
+	// 0.1.0 writes org/name and, could there be one, a repository "org__name" under the same key.
+	shared := &remote.WrongBodyError{ObjectKey: other.ObjectKey, Want: key, Got: manifest.Key{Repo: hub.Repo{Type: hub.Model, Name: "org__name"}, Commit: commit("a")}}
+	unreadable := &remote.UnreadableError{ObjectKey: other.ObjectKey, ETag: "e", Err: manifest.ErrInvalid}
+	for _, test := range []struct {
+		name    string
+		err     error
+		policy  plan.PushPolicy
+		planned bool
+	}{
+		{"a push", unreadable, plan.PushPolicy{}, false},
+		{"a look at the blobs", unreadable, plan.PushPolicy{Recheck: true}, false},
+		{"a recheck", unreadable, plan.PushPolicy{Recheck: true, Check: plan.CheckChecksums}, true},
+		{"a recheck of bytes", unreadable, plan.PushPolicy{Recheck: true, Check: plan.CheckBytes}, true},
+		{"what no tool puts there", other, plan.PushPolicy{Recheck: true, Check: plan.CheckChecksums}, true},
+		{"another repository's", shared, plan.PushPolicy{Recheck: true, Check: plan.CheckChecksums}, false},
+		{"what was cut on the way", manifest.ErrInvalid, plan.PushPolicy{Recheck: true, Check: plan.CheckChecksums}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			idx := index()
+			idx.Broken[key] = test.err
+			p := plan.NewPush(inventory([]*hfcache.Revision{rev}), idx, test.policy)
+			if (len(p.Revisions) == 1) != test.planned || (len(p.Refused) == 0) != test.planned {
+				t.Fatalf("planned %+v, refused %+v", p.Revisions, p.Refused)
+			}
+			if !test.planned {
+				return
+			}
+			if base := p.Revisions[0].Base; base == nil || base.Manifest != nil || base.ObjectKey != other.ObjectKey {
+				t.Errorf("it replaces %+v", base)
+			}
+			p.Settle(map[hub.BlobID]bool{blob("1"): true})
+			if got, want := p.Requests(test.policy, false), (plan.Requests{Put: 1}); test.policy.Check == plan.CheckChecksums && got != want {
+				t.Errorf("%v, want %v", got, want)
+			}
+		})
+	}
+}
+
 func TestNewPushRefs(t *testing.T) {
 	rev := []*hfcache.Revision{{Commit: commit("a"), Files: []hfcache.File{file("f", "1", 5)}}}
 	key := remote.RefKey{Repo: model, Name: "main"}

@@ -20,6 +20,8 @@ const SmallBlob = 64 << 10
 type PushPolicy struct {
 	// Recheck asks the store about every blob, whatever the manifests say.
 	Recheck bool
+	// Check is how far a recheck goes with the blobs that are there. Beyond sizes it also replaces manifests that nobody can read.
+	Check Check
 	// ForceRefs moves refs whatever the bucket says. Those that move count as learned now, so that readers follow.
 	ForceRefs bool
 	// FromHub are refs of which the Hub itself said just now which commit they name. They move even if the bucket's were learned later.
@@ -36,6 +38,17 @@ func learned(ref hfcache.Ref, behind time.Duration) time.Time {
 	return ref.Learned.Add(behind)
 }
 
+// Check says by what a blob in the bucket is compared.
+type Check uint8
+
+// What is compared.
+const (
+	CheckSizes     Check = iota
+	CheckChecksums       // those that the store tells, at the cost of reading the local files
+	// CheckBytes reads every blob back: a checksum that a store keeps beside the bytes says what was put once, and not what is there now.
+	CheckBytes
+)
+
 // Push is what has to be done so that the bucket knows what the cache has.
 type Push struct {
 	Revisions []PushRevision // sorted by repository and commit
@@ -44,12 +57,14 @@ type Push struct {
 	Kept      []KeptRef      // refs of the bucket that stay, sorted
 	Refused   []Refusal
 	UpToDate  int // revisions that the bucket covers already
+
+	check Check // as its policy says
 }
 
 // PushRevision is a manifest to be written once its blobs are there.
 type PushRevision struct {
 	Manifest *manifest.Manifest // what this machine knows
-	Base     *remote.Entry      // what the bucket knew, or nil
+	Base     *remote.Entry      // what the bucket knew, or nil; without a manifest it is one that cannot be read and is replaced
 	Merged   *manifest.Manifest // what the bucket will know
 	Force    []hub.Ref          // refs that are made to name it whatever the claims say
 }
@@ -60,6 +75,8 @@ type PushBlob struct {
 	Repo  hub.Repo     // the first that needs it
 	File  hfcache.File // a file with these bytes
 	Known Presence
+	// Damage is why the object under its key is not this blob; nil if there is none, or nothing is known against it.
+	Damage error
 }
 
 // Presence is what is known about a blob in the bucket.
@@ -70,6 +87,7 @@ const (
 	Unknown Presence = iota // the store has to be asked
 	Missing                 // it has to be uploaded
 	Present
+	Unproven // something of its size is there
 )
 
 // PushRef is a ref that may have to move.
@@ -171,7 +189,7 @@ func (p PushPolicy) mayMove(existing remote.Ref, ours *manifest.Manifest, repo h
 
 // NewPush compares a cache, in which every file has an id, with what the bucket knows of the same revisions and refs, and of those of [RefsToJudge].
 func NewPush(inv *hfcache.Inventory, idx *remote.Index, policy PushPolicy) *Push {
-	b := pushBuilder{push: &Push{}, idx: idx, policy: policy, blobs: map[hub.BlobID]int{}}
+	b := pushBuilder{push: &Push{check: policy.Check}, idx: idx, policy: policy, blobs: map[hub.BlobID]int{}}
 	for _, repo := range inv.Repos {
 		b.repo(repo)
 	}
@@ -219,11 +237,12 @@ func (b *pushBuilder) repo(repo *hfcache.Repo) {
 
 // publish plans the manifest, unless the bucket knows all of it already.
 func (b *pushBuilder) publish(p *pushed) bool {
-	if p.base != nil && p.base.Covers(p.ours) && !b.policy.Recheck && len(p.force) == 0 {
+	rev := PushRevision{p.ours, p.base, p.merged, p.force}
+	if rev.known() && rev.Base.Covers(rev.Manifest) && !b.policy.Recheck && len(rev.Force) == 0 {
 		b.push.UpToDate++
 		return false
 	}
-	b.push.Revisions = append(b.push.Revisions, PushRevision{p.ours, p.base, p.merged, p.force})
+	b.push.Revisions = append(b.push.Revisions, rev)
 	return true
 }
 
@@ -254,7 +273,8 @@ func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision) *pushe
 		b.push.Refused = append(b.push.Refused, r)
 		return nil
 	}
-	if err := b.idx.Broken[key]; err != nil {
+	broken := b.replaceable(key)
+	if err := b.idx.Broken[key]; err != nil && broken == nil {
 		return refuse(Refusal{Why: "the bucket's manifest cannot be used", Err: err})
 	}
 	if len(rev.Files) == 0 && (entry == nil || len(entry.Files) == 0) {
@@ -275,6 +295,9 @@ func (b *pushBuilder) revision(repo *hfcache.Repo, rev *hfcache.Revision) *pushe
 		if p.merged, err = manifest.Merge(ours, entry.Manifest); err != nil {
 			return refuse(Refusal{Why: "the bucket has another content for the same commit", Err: err})
 		}
+	}
+	if entry == nil {
+		p.base = broken
 	}
 	return p
 }
@@ -300,6 +323,15 @@ func (b *pushBuilder) claims(repo *hfcache.Repo, commit hub.Commit, entry *remot
 	return claimed
 }
 
+// replaceable is the object in the place of a manifest that a recheck may replace, or nil.
+func (b *pushBuilder) replaceable(key manifest.Key) *remote.Entry {
+	objectKey, etag, ok := remote.Replaceable(b.idx.Broken[key])
+	if !ok || b.policy.Check == CheckSizes {
+		return nil
+	}
+	return &remote.Entry{ObjectKey: objectKey, ETag: etag}
+}
+
 func (b *pushBuilder) blob(repo hub.Repo, f hfcache.File, proven map[hub.BlobID]int64) {
 	if _, planned := b.blobs[f.ID]; planned {
 		return
@@ -311,7 +343,7 @@ func (b *pushBuilder) blob(repo hub.Repo, f hfcache.File, proven map[hub.BlobID]
 		known = Missing
 	}
 	b.blobs[f.ID] = len(b.push.Blobs)
-	b.push.Blobs = append(b.push.Blobs, PushBlob{f.ID, repo, f, known})
+	b.push.Blobs = append(b.push.Blobs, PushBlob{ID: f.ID, Repo: repo, File: f, Known: known})
 }
 
 func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, revisions map[hub.Commit]*pushed) {
@@ -339,6 +371,9 @@ func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, revisions map[hub
 		revisions[ref.Commit] = p
 	}
 	planned := PushRef{Key: key, Commit: ref.Commit, Learned: learned(ref, b.policy.Behind), Manifest: p.merged}
+	if objectKey, etag, ok := remote.Replaceable(b.idx.BrokenRefs[key]); ok {
+		planned.Existing = &remote.Ref{Name: ref.Name, ObjectKey: objectKey, ETag: etag}
+	}
 	if existing, ok := b.idx.Refs[key]; ok {
 		planned.Existing = &existing
 		if existing.Commit == ref.Commit {
@@ -401,16 +436,31 @@ func (p *Push) Unknown() map[hub.BlobID]int64 {
 	return sizes
 }
 
-// Settle takes the store's answer for the blobs of Unknown.
+// Settle takes the store's answer for the blobs of Unknown. What the store has is Present, or Unproven if [PushPolicy.Check] goes beyond its size.
 func (p *Push) Settle(present map[hub.BlobID]bool) {
 	for i := range p.Blobs {
 		if b := &p.Blobs[i]; b.Known == Unknown {
-			b.Known = Missing
-			if present[b.ID] {
+			switch {
+			case !present[b.ID]:
+				b.Known = Missing
+			case p.check != CheckSizes:
+				b.Known = Unproven
+			default:
 				b.Known = Present
 			}
 		}
 	}
+}
+
+// ReadBacks are the blobs of which only the size is known, and their bytes together.
+func (p *Push) ReadBacks() (blobs []*PushBlob, bytes int64) {
+	for i := range p.Blobs {
+		if b := &p.Blobs[i]; b.Known == Unproven {
+			blobs = append(blobs, b)
+			bytes += b.File.Size
+		}
+	}
+	return blobs, bytes
 }
 
 // Uploads are the blobs that have to be moved, and their bytes together.

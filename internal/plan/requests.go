@@ -77,6 +77,10 @@ func (r Requests) String() string {
 // unconditional says that the store checks no conditions on writes, so that manifests and refs are looked at before and after.
 func (p *Push) Requests(policy PushPolicy, unconditional bool) Requests {
 	var r Requests
+	if p.check == CheckBytes {
+		unproven, _ := p.ReadBacks()
+		r.Get += len(unproven)
+	}
 	uploads, _ := p.Uploads()
 	for _, b := range uploads {
 		r.Put++
@@ -92,7 +96,7 @@ func (p *Push) Requests(policy PushPolicy, unconditional bool) Requests {
 		write.Head, write.Get = 1, 1
 	}
 	for _, rev := range p.Revisions {
-		if rev.Base != nil && rev.Base.Covers(rev.Manifest) && len(rev.Force) == 0 {
+		if rev.known() && rev.Base.Covers(rev.Manifest) && len(rev.Force) == 0 {
 			continue
 		}
 		r = r.Plus(write).Plus(p.proof(rev))
@@ -105,9 +109,12 @@ func (p *Push) Requests(policy PushPolicy, unconditional bool) Requests {
 	return r
 }
 
+// known says whether the bucket has a manifest of the revision that can be read.
+func (r PushRevision) known() bool { return r.Base != nil && r.Base.Manifest != nil }
+
 // proof is what it takes to find out which blobs of another tool's manifest are there, beyond those that are pushed.
 func (p *Push) proof(rev PushRevision) Requests {
-	if rev.Base == nil || rev.Base.Hub != nil {
+	if !rev.known() || rev.Base.Hub != nil {
 		return Requests{}
 	}
 	ours := map[hub.BlobID]bool{}

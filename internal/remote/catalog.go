@@ -38,6 +38,7 @@ type Catalog struct {
 	Cache *Cache
 
 	opaque atomic.Bool // ETags look like digests here and are none
+	proven atomic.Bool // an ETag that looks like a digest was one
 }
 
 func (c *Catalog) parallel() int { return cmp.Or(c.Parallel, 32) }
@@ -96,6 +97,7 @@ var ErrNotFound = errors.New("not in the bucket")
 // WrongBodyError reports an object whose body is about something else than its key says.
 type WrongBodyError struct {
 	ObjectKey string
+	ETag      string // of the bytes that were read
 	Want, Got manifest.Key
 }
 
@@ -103,6 +105,54 @@ type WrongBodyError struct {
 func (e *WrongBodyError) Error() string {
 	return fmt.Sprintf("%s: it describes %s %s@%s, not %s %s@%s", e.ObjectKey,
 		e.Got.Repo.Type, e.Got.Repo.Name, e.Got.Commit, e.Want.Repo.Type, e.Want.Repo.Name, e.Want.Commit)
+}
+
+// Shared says whether the object belongs to the repository that it describes: the Python tool writes several repositories under this key. Another one was put there by a mistake.
+func (e *WrongBodyError) Shared() bool {
+	repoKey, commit, err := manifest.ParseManifestKey(e.ObjectKey)
+	return err == nil && commit == e.Got.Commit && slices.Contains(repoKeys(e.Got.Repo), repoKey)
+}
+
+// UnreadableError reports a manifest or a ref that no reader understands, and that holds nothing which a write could lose. It wraps [manifest.ErrInvalid].
+type UnreadableError struct {
+	ObjectKey string
+	ETag      string // of the bytes that were read
+	Err       error
+}
+
+// Error names the key.
+func (e *UnreadableError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// Replaceable finds in the error of a manifest or a ref what stands at a key that it has no right to: nothing that can be read, or a manifest of which no tool puts the repository
+// there. A write that names its ETag replaces it.
+func Replaceable(err error) (objectKey, etag string, ok bool) {
+	if bad, is := errors.AsType[*UnreadableError](err); is {
+		return bad.ObjectKey, bad.ETag, true
+	}
+	if other, is := errors.AsType[*WrongBodyError](err); is && !other.Shared() {
+		return other.ObjectKey, other.ETag, true
+	}
+	return "", "", false
+}
+
+// Owner is the repository that a manifest or a ref belongs to by its key, as people write it, or empty if the key is neither's.
+func Owner(objectKey string) (repo string, isRef bool) {
+	repoKey, _, err := manifest.ParseManifestKey(objectKey)
+	if err != nil {
+		repoKey, _, err = manifest.ParseRefKey(objectKey)
+		isRef = true
+	}
+	if err != nil {
+		return "", false
+	}
+	r, err := manifest.ParseRepoKey(repoKey)
+	if err != nil {
+		return "", false
+	}
+	return r.String(), isRef
 }
 
 // repoKeys are the names under which a repository may stand in keys: ours, and the Python tool's if that differs.
@@ -135,10 +185,10 @@ func (c *Catalog) manifestAt(ctx context.Context, objectKey string, want manifes
 	}
 	m, err := manifest.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", objectKey, err)
+		return nil, &UnreadableError{objectKey, info.ETag, fmt.Errorf("%s: %w", objectKey, err)}
 	}
 	if m.Key() != want {
-		return nil, &WrongBodyError{ObjectKey: objectKey, Want: want, Got: m.Key()}
+		return nil, &WrongBodyError{ObjectKey: objectKey, ETag: info.ETag, Want: want, Got: m.Key()}
 	}
 	return &Entry{m, objectKey, info.ETag}, nil
 }
@@ -155,8 +205,11 @@ func (c *Catalog) read(ctx context.Context, key string, limit int64) (data []byt
 		if data, info, err = c.readOnce(ctx, key, limit); err != nil {
 			return nil, info, err
 		}
-		switch {
-		case fitsETag(data, info.ETag) || c.opaque.Load():
+		switch fits, digest := fitsETag(data, info.ETag); {
+		case fits || c.opaque.Load():
+			if fits && digest {
+				c.proven.Store(true)
+			}
 			return data, info, nil
 		case n > 0 && info.ETag == etag && bytes.Equal(data, before):
 			c.opaque.Store(true)
@@ -166,15 +219,18 @@ func (c *Catalog) read(ctx context.Context, key string, limit int64) (data []byt
 	return nil, info, fmt.Errorf("%s: %w: whenever it is read, it is something else", key, manifest.ErrInvalid)
 }
 
-// fitsETag says whether an ETag that looks like an MD5 digest is that of data. Of others it cannot say anything, and says yes.
-func fitsETag(data []byte, etag string) bool {
+// fitsETag says whether an ETag that looks like an MD5 digest is that of data. Of one that is no digest it cannot say anything, and says yes.
+func fitsETag(data []byte, etag string) (fits, digest bool) {
 	want, err := hex.DecodeString(etag)
 	if err != nil || len(want) != md5.Size {
-		return true
+		return true, false
 	}
 	got := md5.Sum(data) //nolint:gosec // see the import
-	return bytes.Equal(got[:], want)
+	return bytes.Equal(got[:], want), true
 }
+
+// TellsDigests says whether this store's ETags are known to be MD5 digests of what was put in one request: at least one was, and none was not.
+func (c *Catalog) TellsDigests() bool { return c.proven.Load() && !c.opaque.Load() }
 
 // readOnce is read without a look at the ETag.
 func (c *Catalog) readOnce(ctx context.Context, key string, limit int64) (data []byte, info store.Info, err error) {
@@ -188,7 +244,7 @@ func (c *Catalog) readOnce(ctx context.Context, key string, limit int64) (data [
 		}
 	}()
 	if info.Size > limit {
-		return nil, info, fmt.Errorf("%s: %w: it has %d bytes, which no such object has", key, manifest.ErrInvalid, info.Size)
+		return nil, info, &UnreadableError{key, info.ETag, fmt.Errorf("%s: %w: it has %d bytes, which no such object has", key, manifest.ErrInvalid, info.Size)}
 	}
 	data, err = io.ReadAll(io.LimitReader(body, limit))
 	if err != nil {
@@ -233,7 +289,7 @@ func (c *Catalog) refAt(ctx context.Context, objectKey string, name hub.Ref) (Re
 	if err != nil {
 		return Ref{}, err
 	}
-	commit, err := parseRefBody(objectKey, data)
+	commit, err := parseRefBody(objectKey, data, info.ETag)
 	if err != nil {
 		return Ref{}, err
 	}
@@ -247,10 +303,10 @@ func (c *Catalog) refAt(ctx context.Context, objectKey string, name hub.Ref) (Re
 	return ref, nil
 }
 
-func parseRefBody(objectKey string, data []byte) (hub.Commit, error) {
+func parseRefBody(objectKey string, data []byte, etag string) (hub.Commit, error) {
 	commit, err := hub.ParseCommit(strings.TrimSpace(string(data)))
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: %w", objectKey, manifest.ErrInvalid, err)
+		return "", &UnreadableError{objectKey, etag, fmt.Errorf("%s: %w: %w", objectKey, manifest.ErrInvalid, err)}
 	}
 	return commit, nil
 }
@@ -346,11 +402,11 @@ func (c *Catalog) ReadRevision(ctx context.Context, o RevisionObject) (*Entry, e
 func (o RevisionObject) decode(data []byte, etag string) (*Entry, error) {
 	m, err := manifest.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.ObjectKey, err)
+		return nil, &UnreadableError{o.ObjectKey, etag, fmt.Errorf("%s: %w", o.ObjectKey, err)}
 	}
 	if m.Commit != o.Commit || !slices.Contains(repoKeys(m.Repo), o.RepoKey) {
 		repo, _ := manifest.ParseRepoKey(o.RepoKey) // for the message only
-		return nil, &WrongBodyError{ObjectKey: o.ObjectKey, Want: manifest.Key{Repo: repo, Commit: o.Commit}, Got: m.Key()}
+		return nil, &WrongBodyError{ObjectKey: o.ObjectKey, ETag: etag, Want: manifest.Key{Repo: repo, Commit: o.Commit}, Got: m.Key()}
 	}
 	return &Entry{m, o.ObjectKey, etag}, nil
 }

@@ -151,7 +151,7 @@ func (r *contentsReader) count(cached bool) {
 func (r *contentsReader) refCommit(ctx context.Context, o RefObject) (hub.Commit, error) {
 	key := manifest.RefKey(o.RepoKey, o.Name)
 	if data, ok := r.Cache.get(key, o.ETag); ok && len(data) <= maxRef {
-		if commit, err := parseRefBody(key, data); err == nil {
+		if commit, err := parseRefBody(key, data, o.ETag); err == nil {
 			r.count(true)
 			return commit, nil
 		}
@@ -161,7 +161,7 @@ func (r *contentsReader) refCommit(ctx context.Context, o RefObject) (hub.Commit
 	if err != nil {
 		return "", err
 	}
-	commit, err := parseRefBody(key, data)
+	commit, err := parseRefBody(key, data, info.ETag)
 	if err == nil {
 		r.Cache.put(key, info.ETag, data)
 	}

@@ -94,7 +94,20 @@ func isDamage(err error) bool {
 // Presence answers which of the blobs are in the bucket with the given sizes, at the least cost it can find: the first page of the listing shows how many blobs there
 // are in all, and with that whether asking one by one or listing everything takes fewer requests.
 func (c *Catalog) Presence(ctx context.Context, sizes map[hub.BlobID]int64) (map[hub.BlobID]bool, error) {
-	present := make(map[hub.BlobID]bool, len(sizes))
+	etags, err := c.ETags(ctx, sizes)
+	if err != nil {
+		return nil, err
+	}
+	present := make(map[hub.BlobID]bool, len(etags))
+	for id := range etags {
+		present[id] = true
+	}
+	return present, nil
+}
+
+// ETags is [Catalog.Presence] with what the store calls the bytes of those that are there.
+func (c *Catalog) ETags(ctx context.Context, sizes map[hub.BlobID]int64) (map[hub.BlobID]string, error) {
+	present := make(map[hub.BlobID]string, len(sizes))
 	if len(sizes) == 0 {
 		return present, nil
 	}
@@ -141,14 +154,14 @@ func estimatePages(lastKey string) int {
 	return (most + int(at) - 1) / int(at)
 }
 
-func note(present map[hub.BlobID]bool, sizes map[hub.BlobID]int64, info store.Info) {
+func note(present map[hub.BlobID]string, sizes map[hub.BlobID]int64, info store.Info) {
 	id := hub.BlobID(info.Key[len(manifest.BlobPrefix):])
 	if size, asked := sizes[id]; asked && size == info.Size {
-		present[id] = true
+		present[id] = info.ETag
 	}
 }
 
-func (c *Catalog) statAll(ctx context.Context, sizes map[hub.BlobID]int64, present map[hub.BlobID]bool) error {
+func (c *Catalog) statAll(ctx context.Context, sizes map[hub.BlobID]int64, present map[hub.BlobID]string) error {
 	var mu sync.Mutex
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(c.parallel())
@@ -164,7 +177,7 @@ func (c *Catalog) statAll(ctx context.Context, sizes map[hub.BlobID]int64, prese
 			mu.Lock()
 			defer mu.Unlock()
 			if info.Size == size {
-				present[id] = true
+				present[id] = info.ETag
 			}
 			return nil
 		})
@@ -172,7 +185,7 @@ func (c *Catalog) statAll(ctx context.Context, sizes map[hub.BlobID]int64, prese
 	return work.Wait()
 }
 
-func (c *Catalog) listShards(ctx context.Context, sizes map[hub.BlobID]int64, present map[hub.BlobID]bool) error {
+func (c *Catalog) listShards(ctx context.Context, sizes map[hub.BlobID]int64, present map[hub.BlobID]string) error {
 	var mu sync.Mutex
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(c.parallel())

@@ -480,3 +480,70 @@ func TestManifestIsTheDocumentedJSON(t *testing.T) {
 		t.Errorf("the manifest is %s", data)
 	}
 }
+
+func TestGarbageIsReplacedWhenAsked(t *testing.T) {
+	c := newCatalog(t)
+	key := manifest.Key{Repo: model, Commit: commit("a")}
+	ref := remote.RefKey{Repo: model, Name: "main"}
+	objectKey := manifest.ManifestKey("org__name", commit("a"))
+	for _, garbage := range []string{`{"repo": "org/name", "revis`, strings.Replace(string(encode(t, manifestOf(model, commit("a"), "one"))), "org/name", "org/astray", 1)} {
+		put(t, c.Store, objectKey, garbage)
+		put(t, c.Store, "refs/org__name/main", "not a commit")
+		idx, err := c.Lookup(t.Context(), []manifest.Key{key}, []remote.RefKey{ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, etag, ok := remote.Replaceable(idx.Broken[key])
+		if !ok || at != objectKey || etag == "" {
+			t.Fatalf("%v: replaceable %v at %q with ETag %q", idx.Broken[key], ok, at, etag)
+		}
+		if _, _, err := c.PutManifest(t.Context(), manifestOf(model, commit("a"), "one"), nil, trustAll); err == nil {
+			t.Error("a manifest was written over what nobody had looked at")
+		}
+		if _, written, err := c.PutManifest(t.Context(), manifestOf(model, commit("a"), "one"), &remote.Entry{ObjectKey: at, ETag: etag}, trustAll); err != nil || !written {
+			t.Errorf("written %v, %v", written, err)
+		}
+		if entry, err := c.Manifest(t.Context(), key); err != nil || len(entry.Files) != 1 {
+			t.Errorf("%+v, %v", entry, err)
+		}
+		if _, err := c.PutRef(t.Context(), update(model, "main", commit("a"), time.Now())); !errors.Is(err, manifest.ErrInvalid) {
+			t.Errorf("a ref was written over something else without force: %v", err)
+		}
+		for _, existing := range []*remote.Ref{nil, {Name: "main", ObjectKey: "refs/org__name/main", ETag: "stale"}} {
+			put(t, c.Store, "refs/org__name/main", "not a commit")
+			u := forced(update(model, "main", commit("a"), time.Now()))
+			u.Existing = existing
+			if got, err := c.PutRef(t.Context(), u); err != nil || got.Outcome != remote.RefWritten {
+				t.Errorf("forced: outcome %v, %v", got, err)
+			}
+			if got, err := c.Ref(t.Context(), model, "main"); err != nil || got.Commit != commit("a") {
+				t.Errorf("%+v, %v", got, err)
+			}
+		}
+	}
+}
+
+// TestSharedManifestIsNotReplaced has a manifest where 0.1.0 writes it: org__a/b and org/a__b stand under the same key.
+func TestSharedManifestIsNotReplaced(t *testing.T) {
+	c := newCatalog(t)
+	theirs := hub.Repo{Type: hub.Model, Name: "org__a/b"}
+	key := manifest.Key{Repo: hub.Repo{Type: hub.Model, Name: "org/a__b"}, Commit: commit("a")}
+	put(t, c.Store, manifest.ManifestKey("org__a__b", commit("a")), string(encode(t, manifestOf(theirs, commit("a"), "one"))))
+	_, err := c.Manifest(t.Context(), key)
+	other, ok := errors.AsType[*remote.WrongBodyError](err)
+	if !ok || !other.Shared() {
+		t.Fatalf("got %v", err)
+	}
+	if _, _, ok := remote.Replaceable(err); ok {
+		t.Error("another repository's manifest would be replaced")
+	}
+}
+
+func encode(t *testing.T, m *manifest.Manifest) []byte {
+	t.Helper()
+	data, err := manifest.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

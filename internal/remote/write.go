@@ -21,7 +21,7 @@ const maxRounds = 32
 var errContended = errors.New("other machines keep changing it; try again")
 
 // PutManifest makes the bucket know what m knows, merged with what it knows already. The caller has seen to it that every blob of m is in the
-// bucket. base is what the bucket had when the caller looked, or nil.
+// bucket. base is what the bucket had when the caller looked, or nil; without a manifest it is an object that [Replaceable] found, and is replaced.
 //
 // unproven is called with the manifests of tools that do not prove their blobs and returns the files of it that can be relied on.
 // It returns the merged manifest, and whether anything had to be written. A file with two contents is a *[manifest.ConflictError].
@@ -32,7 +32,7 @@ func (c *Catalog) PutManifest(ctx context.Context, m *manifest.Manifest, base *E
 	m = c.withoutFuture(ctx, m)
 	for range maxRounds {
 		merged = m
-		if base != nil {
+		if base != nil && base.Manifest != nil {
 			if base.Covers(m) {
 				return base.Manifest, false, nil
 			}
@@ -127,7 +127,7 @@ type RefUpdate struct {
 	Manifest *manifest.Manifest
 	// Learned is when this machine learned that the ref names the commit; zero if it does not know.
 	Learned time.Time
-	// Existing is what the bucket had when the caller looked, or nil.
+	// Existing is what the bucket had when the caller looked, or nil. One without a commit is no ref at all, and may be replaced.
 	Existing *Ref
 	// Old is what the bucket has of the commit that Existing names; nil if the caller does not know.
 	Old *manifest.Manifest
@@ -151,6 +151,7 @@ type RefResult struct {
 func (c *Catalog) PutRef(ctx context.Context, u RefUpdate) (RefResult, error) {
 	repo := u.Manifest.Repo
 	objectKey := manifest.RefKey(manifest.RepoKey(repo), u.Name)
+	overGarbage := u.Force || u.Existing != nil && u.Existing.Commit == ""
 	for range maxRounds {
 		metadata := map[string]string{metaResolved: metaTime(c.notFuture(ctx, u.time()))}
 		etag := ""
@@ -181,7 +182,10 @@ func (c *Catalog) PutRef(ctx context.Context, u RefUpdate) (RefResult, error) {
 			return RefResult{}, err
 		}
 		now, err := c.Ref(ctx, repo, u.Name)
+		garbage, etag, replaceable := Replaceable(err)
 		switch u.Old = nil; {
+		case overGarbage && replaceable:
+			u.Existing = &Ref{Name: u.Name, ObjectKey: garbage, ETag: etag}
 		case errors.Is(err, ErrNotFound):
 			u.Existing = nil
 		case err != nil:
@@ -214,7 +218,7 @@ func (c *Catalog) judge(ctx context.Context, u RefUpdate) (result RefResult, aft
 		return stays(RefSame), time.Time{}, nil
 	case existing.Commit == u.Manifest.Commit:
 		return stays(RefWritten), existing.After, nil
-	case u.Force:
+	case u.Force || existing.Commit == "":
 		return stays(RefWritten), time.Time{}, nil
 	}
 	old := u.Old

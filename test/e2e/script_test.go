@@ -12,23 +12,39 @@
 //	unchanged -save DIR, unchanged DIR
 //	                                  nothing was written below DIR in between
 //	flip FILE                         change the last byte of a file
+//	s3put FILE FOLDER NAMES           put the file under each key FOLDER/NAME of
+//	                                  the bucket, the names being those in the file
+//	                                  NAMES; the folder "." is none
+//	hint TEXT                         the last command gave a hint that has the text
+//	gone [CODE]                       run that command again: it ends with the code,
+//	                                  and does not give the hint
+//	helped                            stands instead of gone, after a command that is
+//	                                  what the hint says, or the same with what it says
+//	untried REASON                    stands instead of gone, where the script
+//	                                  cannot do what the hint says
+//	faults FAULT..., hub ANSWER...    the S3 server, or a Hub of the script's own,
+//	                                  behaves so from now on; see hintservers_test.go
 //	small DIR, readonly DIR           make the folder a full disk, or one that
 //	                                  nobody can write to
 //
 // mkcache sets the variable COMMIT to the commit of the last repository that it
 // made, and SHORT to its first 12 digits. A repository with "gated" in its name
 // asks its readers to accept terms. Each script has a bucket on the S3
-// server: S3URL names it and S3DIR holds its objects. The variables that give
-// access to it are set, and HOME is a folder of the script's own. REPO is the
+// server at S3ADDRESS: S3URL names it and S3DIR holds its objects. The variables
+// that give access to it are set, and HOME is a folder of the script's own. REPO is the
 // project's own folder.
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -36,6 +52,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/store/s3store"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/hf-cache-sync/hf-cache-sync/test/testenv"
@@ -68,8 +86,10 @@ func TestScripts(t *testing.T) {
 			bucket := server.Bucket(t)
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
+			env.Values[servicesKey{}] = &services{}
 			env.Setenv("REPO", repository)
 			env.Setenv("S3URL", "s3://"+bucket+"/team")
+			env.Setenv("S3ADDRESS", strings.TrimPrefix(server.Endpoint, "http://"))
 			env.Setenv("S3DIR", filepath.Join(server.Path(bucket), "team"))
 			for _, variable := range server.Env() {
 				key, value, _ := strings.Cut(variable, "=")
@@ -85,7 +105,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "mkcache": mkcache(t), "samefiles": samefiles(t), "objects": objects(t),
-			"unchanged": unchanged(t), "flip": flip, "small": small, "readonly": readonly,
+			"unchanged": unchanged(t), "flip": flip, "s3put": s3put, "hint": hint, "gone": gone, "helped": helped, "untried": untried,
+			"faults": faults(t), "hub": fakeHub(t), "small": small, "readonly": readonly,
 		},
 	})
 }
@@ -102,6 +123,7 @@ func usage(ts *testscript.TestScript, ok bool, how string) {
 // and only if it is one.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) > 1, "exits CODE COMMAND ARG...")
+	ts.Check(os.WriteFile(state(ts, "command"), []byte(strings.Join(args[1:], "\x00")), 0o600))
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	got := 0
@@ -253,4 +275,23 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	data := []byte(ts.ReadFile(args[0]))
 	data[len(data)-1] ^= 1
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// s3put puts an object as any other program might. Unlike a change of the file
+// that the server has, it changes the checksum that the server tells.
+func s3put(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 3, "s3put FILE FOLDER NAMES")
+	u, err := url.Parse(ts.Getenv("S3URL"))
+	ts.Check(err)
+	s, err := s3store.Open(s3store.Options{
+		Endpoint: ts.Getenv("B2_ENDPOINT"), Region: ts.Getenv("AWS_REGION"), Bucket: u.Host, Prefix: u.Path,
+		Credentials: s3store.Credentials{AccessKey: ts.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: ts.Getenv("AWS_SECRET_ACCESS_KEY")},
+	})
+	ts.Check(err)
+	data := ts.ReadFile(args[0])
+	for name := range strings.FieldsSeq(ts.ReadFile(args[2])) {
+		body := io.NewSectionReader(strings.NewReader(data), 0, int64(len(data)))
+		_, err := s.Put(context.Background(), path.Join(args[1], name), body, store.PutOptions{})
+		ts.Check(err)
+	}
 }

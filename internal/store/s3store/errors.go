@@ -105,10 +105,8 @@ func kindOfCode(code string) error {
 	case minio.AccessDenied, minio.AllAccessDisabled, "InvalidToken", "InvalidSecurity", "NotSignedUp", "AccountProblem",
 		"UnauthorizedAccess", "Unauthorized", "Forbidden", "AccessForbidden":
 		return store.ErrDenied
-	case minio.NoSuchBucket:
+	case minio.NoSuchBucket, minio.InvalidBucketName:
 		return store.ErrNoBucket
-	case minio.InvalidBucketName:
-		return store.ErrBadConfig
 	case "PermanentRedirect", "TemporaryRedirect", "Redirect", minio.AuthorizationHeaderMalformed, minio.InvalidRegion,
 		"IllegalLocationConstraintException":
 		return store.ErrWrongRegion
