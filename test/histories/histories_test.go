@@ -26,7 +26,7 @@ import (
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	seeds := kept()
-	for seed := range uint64(proof.Times(400, 5000)) {
+	for seed := range uint64(proof.Times(1000, 5000)) {
 		seeds = append(seeds, seed)
 	}
 	scratch := scratch(t)
@@ -91,19 +91,19 @@ type history struct {
 
 	tool   bool                            // 0.1.0 has written the bucket, which looks at nothing
 	forced bool                            // somebody forced refs, or the Hub's word did
-	lied   bool                            // a cache was copied, or a clock is ahead: times can be too late
 	left   map[hub.Ref]map[hub.Commit]bool // commits that a ref of the bucket has left
+	proven map[hub.Ref]map[hub.Commit]bool // commits for which a machine has claimed an honest time
 }
 
 func newHistory(seed uint64, dir string) *history {
 	r := rand.New(rand.NewPCG(seed, 4)) //nolint:gosec // the same every time
-	h := &history{r: r, dir: dir, clock: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC), hub: newHub(r), left: map[hub.Ref]map[hub.Commit]bool{"main": {}, "dev": {}}}
+	h := &history{r: r, dir: dir, clock: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC), hub: newHub(r), left: map[hub.Ref]map[hub.Commit]bool{"main": {}, "dev": {}}, proven: map[hub.Ref]map[hub.Commit]bool{"main": {}, "dev": {}}}
 	return h
 }
 
 func (h *history) run(ctx context.Context) (err error) {
 	defer func() { _ = os.RemoveAll(h.dir) }() // the whole folder goes at the end of the test
-	folder, err := filestore.Open(filepath.Join(h.dir, "bucket"), filestore.Options{})
+	folder, err := filestore.Open(filepath.Join(h.dir, "bucket"), filestore.Options{Create: true})
 	if err != nil {
 		return err
 	}
@@ -113,9 +113,8 @@ func (h *history) run(ctx context.Context) (err error) {
 	fastest := []int{0, 0, 4}[h.r.IntN(3)]
 	slowest := []int{0, 4}[h.r.IntN(2)]
 	for i := range 2 + h.r.IntN(3) {
-		m := &machine{name: string(rune('A' + i)), dir: filepath.Join(h.dir, string(rune('A'+i))), clock: &h.clock, store: h.bucket}
+		m := &machine{name: string(rune('A' + i)), dir: filepath.Join(h.dir, string(rune('A'+i))), clock: &h.clock, store: h.bucket, honest: map[hub.Ref]bool{}}
 		m.skew = time.Duration(h.r.IntN(fastest+slowest+1)-slowest) * 24 * time.Hour
-		h.lied = h.lied || m.skew > 0
 		h.machines = append(h.machines, m)
 	}
 	for range 12 + h.r.IntN(20) {
@@ -145,7 +144,7 @@ func (h *history) step(ctx context.Context) error {
 		policy := plan.PushPolicy{ForceRefs: h.forces && h.r.IntN(4) == 0}
 		h.forced = h.forced || policy.ForceRefs
 		h.say("%s pushes, force %v", m.name, policy.ForceRefs)
-		return h.guardBucket(ctx, policy.ForceRefs, func() error { return m.push(ctx, policy) })
+		return h.guardBucket(ctx, m, policy.ForceRefs, func() error { return m.push(ctx, policy) })
 	case n < 16:
 		return h.pull(ctx, m, ref)
 	case n == 16:
@@ -153,7 +152,6 @@ func (h *history) step(ctx context.Context) error {
 		if _, err := os.Stat(from.dir); err != nil || from == m || !h.copies {
 			return nil //nolint:nilerr // there is nothing to copy
 		}
-		h.lied = true
 		h.say("%s gets a copy of the cache of %s", m.name, from.name)
 		return m.copyFrom(from)
 	case n == 17:
@@ -208,7 +206,7 @@ func (h *history) pull(ctx context.Context, m *machine, ref hub.Ref) error {
 	if err != nil {
 		return err
 	}
-	err = h.guardBucket(ctx, policy.Refresh, func() error { return m.pull(ctx, ref, policy, upstream, backfill) })
+	err = h.guardBucket(ctx, m, policy.Refresh, func() error { return m.pull(ctx, ref, policy, upstream, backfill) })
 	if err != nil {
 		return err
 	}
@@ -225,8 +223,14 @@ func (h *history) pull(ctx context.Context, m *machine, ref hub.Ref) error {
 		if why := h.lost(ctx, name, old, after.refs[name]); why != "" {
 			return fmt.Errorf("by %s, %s has lost %s\nbefore: %s\nafter:  %s", name, m.name, why, before, after)
 		}
-		if h.back(old.commit, after.refs[name].commit) && !h.tool && !h.forced && !h.lied {
-			return fmt.Errorf("%s of %s has gone back from %s to %s", name, m.name, old.commit, after.refs[name].commit)
+		now := after.refs[name].commit
+		known := (m.honest[name] || h.proven[name][old.commit]) && h.proven[name][now]
+		// A ref that leads to nothing, as a probe leaves it, is worth less than one that leads back.
+		if len(old.files) > 0 && h.back(old.commit, now) && known && !h.tool && !h.forced {
+			return fmt.Errorf("%s of %s has gone back from %s to %s", name, m.name, old.commit, now)
+		}
+		if now != old.commit {
+			m.honest[name] = h.proven[name][now]
 		}
 	}
 	return nil
@@ -265,7 +269,7 @@ func (h *history) back(a, b hub.Commit) bool {
 }
 
 // guardBucket does something and looks at what it did to the bucket's refs.
-func (h *history) guardBucket(ctx context.Context, force bool, do func() error) error {
+func (h *history) guardBucket(ctx context.Context, m *machine, force bool, do func() error) error {
 	catalog := &remote.Catalog{Store: h.bucket, Now: func() time.Time { return h.clock }}
 	refs := func() (map[hub.Ref]*remote.Entry, error) {
 		found := map[hub.Ref]*remote.Entry{}
@@ -295,6 +299,15 @@ func (h *history) guardBucket(ctx context.Context, force bool, do func() error) 
 	if err != nil {
 		return err
 	}
+	mine, err := m.look()
+	if err != nil {
+		return err
+	}
+	for name, l := range mine.refs {
+		if entry, err := catalog.Manifest(ctx, manifest.Key{Repo: repo, Commit: l.commit}); err == nil && m.honest[name] && entry.Hub != nil && !entry.Hub.Refs[name].IsZero() {
+			h.proven[name][l.commit] = true
+		}
+	}
 	for name, old := range before {
 		now := after[name]
 		switch {
@@ -306,7 +319,7 @@ func (h *history) guardBucket(ctx context.Context, force bool, do func() error) 
 			return fmt.Errorf("the bucket's %s has moved to what is worse: from %v to %v", name, old.Files, now.Files)
 		case h.left[name][now.Commit] && !h.tool && !h.forced:
 			return fmt.Errorf("the bucket's %s is back at %s, which it had left", name, now.Commit)
-		case h.back(old.Commit, now.Commit) && !h.tool && !h.forced && !h.lied:
+		case h.back(old.Commit, now.Commit) && h.proven[name][old.Commit] && h.proven[name][now.Commit] && !h.tool && !h.forced:
 			return fmt.Errorf("the bucket's %s has gone back from %s to %s", name, old.Commit, now.Commit)
 		}
 		h.left[name][old.Commit] = true

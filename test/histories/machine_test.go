@@ -25,6 +25,8 @@ type machine struct {
 	skew  time.Duration // by which its clock is ahead
 	clock *time.Time
 	store *bucket
+	// honest are the refs whose files have the time at which a client learned of them: not those of a copy, nor of a clock that is ahead. One that is behind is put right.
+	honest map[hub.Ref]bool
 }
 
 func (m *machine) now() time.Time { return m.clock.Add(m.skew) }
@@ -72,6 +74,7 @@ func (m *machine) download(ref hub.Ref, rev *revision, wants func(hub.Path) bool
 	if old, err := os.ReadFile(file); err == nil && string(old) == string(rev.commit) {
 		return nil // newer clients leave it alone then
 	}
+	m.honest[ref] = m.skew <= 0
 	return errors.Join(os.WriteFile(file, []byte(rev.commit), 0o600), os.Chtimes(file, m.now(), m.now()))
 }
 
@@ -82,6 +85,7 @@ func (m *machine) probe(ref hub.Ref, rev *revision) error {
 		return err
 	}
 	file := m.folder("refs", string(ref))
+	m.honest[ref] = m.skew <= 0
 	return errors.Join(os.WriteFile(filepath.Join(mark, "adapter_config.json"), nil, 0o600), os.WriteFile(file, []byte(rev.commit), 0o600), os.Chtimes(file, m.now(), m.now()))
 }
 
@@ -93,6 +97,7 @@ func (m *machine) copyFrom(from *machine) error {
 	if err := os.CopyFS(m.dir, os.DirFS(from.dir)); err != nil {
 		return err
 	}
+	clear(m.honest)
 	refs, err := filepath.Glob(m.folder("refs", "*"))
 	for _, ref := range refs {
 		err = errors.Join(err, os.Chtimes(ref, m.now(), m.now()))

@@ -105,5 +105,7 @@ func (m *machine) toolPull(ctx context.Context) error {
 		}
 		rev.files[f.Path] = content{[]byte(data), len(f.Blob) == 64}
 	}
-	return m.download("main", rev, func(hub.Path) bool { return true }, false)
+	err = m.download("main", rev, func(hub.Path) bool { return true }, false)
+	m.honest["main"] = false // it is the time of the pull
+	return err
 }

@@ -155,8 +155,9 @@ func (s *Store) String() string {
 // it is now, and so that an idle store keeps nobody from unmounting it.
 // The error wraps [fs.ErrNotExist] only while a folder is missing that may be made.
 func (s *Store) root() (*os.Root, error) {
+	wasThere := s.wasThere() // asked first: another write may make the folder in between
 	root, err := os.OpenRoot(s.dir)
-	if errors.Is(err, fs.ErrNotExist) && (!s.create || s.wasThere()) {
+	if errors.Is(err, fs.ErrNotExist) && (!s.create || wasThere) {
 		return nil, fmt.Errorf("%w: %s does not exist", errNoFolder, s.dir)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package filestore_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/filestore"
@@ -541,5 +543,25 @@ func TestMetadataBelongsToItsObject(t *testing.T) {
 				t.Errorf("metadata (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Whoever writes first makes the folder, and whoever has found none meanwhile does not take it for one that has vanished.
+func TestFirstWritesAtOnce(t *testing.T) {
+	for range 100 {
+		s, err := filestore.Open(filepath.Join(t.TempDir(), "new"), filestore.Options{Create: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var work errgroup.Group
+		for i := range 16 {
+			work.Go(func() error {
+				_, err := s.Put(t.Context(), fmt.Sprint("key", i), io.NewSectionReader(strings.NewReader("x"), 0, 1), store.PutOptions{})
+				return err
+			})
+		}
+		if err := work.Wait(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
