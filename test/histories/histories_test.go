@@ -292,14 +292,14 @@ func (h *history) guardBucket(ctx context.Context, m *machine, force bool, do fu
 	if err != nil {
 		return err
 	}
+	mine, err := m.look()
+	if err != nil {
+		return err
+	}
 	if err := do(); err != nil {
 		return err
 	}
 	after, err := refs()
-	if err != nil {
-		return err
-	}
-	mine, err := m.look()
 	if err != nil {
 		return err
 	}
