@@ -160,7 +160,7 @@ type tally struct {
 func (t tally) String() string {
 	const (
 		gated, changed, absent = "gated", "changed while read", "not here yet"
-		refs, config, filter   = "refs kept as they are", "excluded by the configuration file", "filtered out"
+		refs, config, filter   = "kept", "excluded by the configuration file", "filtered out"
 	)
 	skipped := map[string]int{refs: t.kept, config: t.excluded, filter: t.filtered}
 	failed := t.lost
@@ -183,7 +183,11 @@ func (t tally) String() string {
 	for _, why := range []string{gated, changed, absent, refs, config, filter} {
 		if n := skipped[why]; n > 0 {
 			all += n
-			reasons = append(reasons, fmt.Sprintf("%d %s", n, why))
+			what := fmt.Sprint(n)
+			if why == refs {
+				what = ui.Plural(n, "ref")
+			}
+			reasons = append(reasons, what+" "+why)
 		}
 	}
 	text := ""

@@ -19,7 +19,7 @@ func TestTally(t *testing.T) {
 		{"", tally{}},
 		{"; 1 failed", tally{lost: 1}},
 		{"; skipped 3 (3 filtered out)", tally{filtered: 3}},
-		{"; skipped 8 (1 gated, 2 changed while read, 1 not here yet, 2 refs kept as they are, 2 excluded by the configuration file); 3 failed", tally{
+		{"; skipped 8 (1 gated, 2 changed while read, 1 not here yet, 2 refs kept, 2 excluded by the configuration file); 3 failed", tally{
 			excluded: 2, lost: 1, kept: 1,
 			failures: []engine.Failure{
 				{Err: errors.New("bad")},

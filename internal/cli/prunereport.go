@@ -25,14 +25,22 @@ type pruneRun struct {
 // over is by how much the cache is larger than its budget, now or of a dry run afterwards; 0 if it is not.
 func (o *pruneOptions) over(run *pruneRun) int64 {
 	p := run.plan
-	after := max(0, p.Before-run.result.Bytes)
-	if o.dryRun {
-		after = p.After()
-	}
 	if p.Budget < 0 {
 		return 0
 	}
-	return max(0, after-p.Budget)
+	return max(0, run.after(o.dryRun)-p.Budget)
+}
+
+// after is what the cache takes afterwards, counted as before. What is freed can be a little more: refs and file listings that go along do not count before.
+func (r *pruneRun) after(dryRun bool) int64 {
+	if dryRun {
+		return r.plan.After()
+	}
+	var counted int64
+	for _, step := range r.result.Done {
+		counted += step.Bytes
+	}
+	return max(0, r.plan.Before-min(counted, r.result.Bytes))
 }
 
 // mostHolders is how many of what holds the space are named; --json has them all.
@@ -75,11 +83,7 @@ func (o *pruneOptions) report(run *pruneRun) error {
 // pruneDone is the last line.
 func (o *pruneOptions) pruneDone(run *pruneRun) string {
 	p := run.plan
-	after := max(0, p.Before-run.result.Bytes) // Small files that go along do not count before.
-	if o.dryRun {
-		after = p.After()
-	}
-	space := "the cache takes " + ui.Size(after)
+	space := "the cache takes " + ui.Size(run.after(o.dryRun))
 	if p.Budget >= 0 {
 		space += fmt.Sprintf(" of %s (%s)", ui.Size(p.Budget), from(o.origin))
 	}
@@ -180,7 +184,7 @@ func (o *pruneOptions) summary(run *pruneRun) *pruneSummary {
 	if o.dryRun {
 		s.Freed, done = p.Freed(), p.Steps
 	}
-	s.After = max(0, p.Before-s.Freed)
+	s.After = run.after(o.dryRun)
 	s.Met = p.Budget < 0 || s.After <= p.Budget
 	if p.Budget >= 0 {
 		s.Budget = &p.Budget

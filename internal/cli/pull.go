@@ -268,7 +268,7 @@ func (s offlineState) text() string {
 	return text
 }
 
-// pulledState looks at the revision that was pulled.
+// pulledState looks at the revision that was pulled. failed is how many of its files could not be.
 func pulledState(p *plan.Pull, failed int) offlineState {
 	s := offlineState{state: p.Completeness(), present: p.PresentListed(), listed: len(p.Manifest.Tree())}
 	if s.state == manifest.Complete && failed > 0 {
@@ -277,22 +277,32 @@ func pulledState(p *plan.Pull, failed int) offlineState {
 	return s
 }
 
-// offlineStateOf looks at the commit by which clients will load the repository: the one that was pulled, unless the local ref that was asked for stays at another.
-func offlineStateOf(p *plan.Pull, pulled offlineState) offlineState {
-	s := pulled
-	for _, kept := range p.KeptRefs {
-		if kept.Name != p.Asked || kept.Commit == "" {
-			continue
-		}
-		s = offlineState{ref: kept.Name, commit: kept.Commit}
-		if kept.Local != nil && kept.Local.Tree != nil {
-			s.listed, s.present = len(kept.Local.Tree), kept.Local.PresentListed()
-			if s.state = manifest.Partial; s.present == s.listed {
-				s.state = manifest.Complete
-			}
+// offlineStateOf looks at the commit by which clients will load the repository: the one that was pulled, unless the local ref that was asked for names another afterwards.
+func offlineStateOf(p *plan.Pull, pulled offlineState, moved bool) offlineState {
+	were := p.Were(p.Asked)
+	stays := !moved || slices.ContainsFunc(p.KeptRefs, func(k plan.KeptLocal) bool { return k.Name == p.Asked })
+	if !stays || were.Commit == "" || were.Commit == p.Manifest.Commit {
+		return pulled
+	}
+	s := offlineState{ref: were.Name, commit: were.Commit}
+	if were.Local != nil && len(were.Local.Tree) > 0 {
+		s.listed, s.present = len(were.Local.Tree), were.Local.PresentListed()
+		if s.state = manifest.Partial; s.present == s.listed {
+			s.state = manifest.Complete
 		}
 	}
 	return s
+}
+
+// pathFailures counts the files that could not be pulled.
+func pathFailures(failures []engine.Failure) int {
+	n := 0
+	for _, f := range failures {
+		if f.Path != "" {
+			n++
+		}
+	}
+	return n
 }
 
 func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport {
@@ -309,7 +319,10 @@ func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport
 		r.ListedFiles = &listed
 	}
 	for _, ref := range p.Refs {
-		r.Refs = append(r.Refs, string(ref.Name))
+		// Where files are missing no ref was written.
+		if !slices.ContainsFunc(result.Failures, func(f engine.Failure) bool { return f.Ref == "" || f.Ref == ref.Name }) {
+			r.Refs = append(r.Refs, string(ref.Name))
+		}
 	}
 	for _, ref := range p.KeptRefs {
 		r.KeptRefs = append(r.KeptRefs, string(ref.Name))
@@ -319,8 +332,8 @@ func newPullReport(p *plan.Pull, result *engine.Result, dryRun bool) *pullReport
 			r.RepairedRefs = append(r.RepairedRefs, string(name))
 		}
 	}
-	r.pulled = pulledState(p, len(r.failures))
-	r.kept, r.offline = p.KeptRefs, offlineStateOf(p, r.pulled)
+	r.pulled = pulledState(p, pathFailures(r.failures))
+	r.kept, r.offline = p.KeptRefs, offlineStateOf(p, r.pulled, slices.Contains(r.Refs, string(p.Asked)))
 	r.RefsKept, r.OfflineCommit = keptLocals(p), cmp.Or(string(r.offline.commit), r.Commit)
 	r.Offline = map[manifest.Completeness]string{
 		manifest.Complete: "ready", manifest.Partial: "partial", manifest.Unknown: "unknown",
@@ -382,6 +395,9 @@ func (o *pullOptions) say(r *pullReport) error {
 			r.key, ui.Plural(r.Files, "file"), blobs(r.PlannedBlobs, r.PlannedBytes), r.planned, t)
 	}
 	detail := "everything was here"
+	if len(r.failures) > 0 {
+		detail = "nothing downloaded"
+	}
 	if r.DownloadedBlobs > 0 || r.ReusedBlobs > 0 {
 		detail = blobs(r.DownloadedBlobs, r.DownloadedBytes) + " downloaded " + pace(r.elapsed, r.DownloadedBytes-r.ResumedBytes)
 		if r.ResumedBytes > 0 {
@@ -434,13 +450,17 @@ func (r *pullReport) verdict(requireComplete bool) error {
 			pullAdvice(r.key.Repo, r.failures),
 		}
 	}
-	if requireComplete && r.pulled.state != manifest.Complete {
+	state := r.pulled
+	if state.state == manifest.Complete {
+		state = r.offline // a complete snapshot helps nobody whose ref stays at another
+	}
+	if requireComplete && state.state != manifest.Complete {
 		is := "is"
 		if r.DryRun {
 			is = "would be"
 		}
 		return &someFailedError{
-			exitSome, fmt.Sprintf("pull %s: the snapshot %s %s", r.key, is, r.pulled.text()),
+			exitSome, fmt.Sprintf("pull %s: the snapshot %s %s", r.key, is, state.text()),
 			"download the rest with the Hub's client and push it",
 		}
 	}

@@ -256,7 +256,7 @@ func (o *pushOptions) report(run *pushRun) error {
 	lost := o.sayProblems(run.inventory.Problems)
 	o.sayFailures(failures)
 	o.sayPartial(run)
-	o.sayKept(run)
+	o.sayKept(run.kept())
 	if o.json {
 		if err := o.printJSON(o.summary(run, failures)); err != nil {
 			return err

@@ -45,10 +45,23 @@ func (r *pushRun) unfinished(key manifest.Key) bool {
 	return repo != nil && slices.Contains(plan.Interrupted(repo), key.Commit)
 }
 
-// sayKept says what moves refs that stay because files would be missing.
-func (o *pushOptions) sayKept(run *pushRun) {
-	if slices.ContainsFunc(run.kept(), func(k plan.KeptRef) bool { return k.Loss != nil }) {
-		o.note("to move the ref: push --complete downloads the missing files from the Hub first; push --force-refs moves it without them")
+// sayKept names the commands that move refs of the bucket which stay. They name the repositories: by force all refs of a push move.
+func (a *app) sayKept(kept []plan.KeptRef) {
+	var partial, later []string
+	for _, k := range kept {
+		repos := &later
+		if k.Loss != nil {
+			repos = &partial
+		}
+		if name := k.Key.Repo.String(); !slices.Contains(*repos, name) {
+			*repos = append(*repos, name)
+		}
+	}
+	if repos := strings.Join(partial, " "); repos != "" {
+		a.note("to move it: hf-cache-sync push --complete %s downloads the missing files from the Hub first; hf-cache-sync push --force-refs %s moves it without them", repos, repos)
+	}
+	if repos := strings.Join(later, " "); repos != "" {
+		a.note("to move it back: hf-cache-sync push --force-refs %s", repos)
 	}
 }
 
@@ -178,7 +191,7 @@ func (o *pushOptions) sayPlan(run *pushRun, t tally) error {
 	}
 	uploads, bytes := p.Uploads()
 	return o.print("would upload %s, %s, %s in %s; %s up to date%s", blobs(len(uploads), bytes),
-		ui.Plural(len(p.Revisions), "manifest"), ui.Plural(len(p.Refs), "ref"), run.planned, ui.Plural(p.UpToDate, "revision"), t)
+		ui.Plural(p.Manifests(), "manifest"), ui.Plural(len(p.Refs), "ref"), run.planned, ui.Plural(p.UpToDate+len(p.Revisions)-len(p.PerRevision()), "revision"), t)
 }
 
 // pushSummary is the object of push --json. docs/json.md describes it.

@@ -230,7 +230,14 @@ func (o *hubOptions) backfill(ctx context.Context, a *app, s *session, p *plan.P
 	if err == nil {
 		var result *engine.Result
 		if result, err = s.Push(ctx, todo, policy); err == nil {
-			a.sayFailures(append(result.Failures, keptFailures(slices.Concat(todo.Kept, result.Kept))...))
+			kept := slices.Concat(todo.Kept, result.Kept)
+			a.sayFailures(append(result.Failures, keptFailures(kept)...))
+			a.sayKept(kept)
+			for _, ref := range todo.Refs {
+				if ref.Force && result.Refs > 0 {
+					a.note("note: %s of %s in the bucket names %s now, as on the Hub; it named %s", ref.Key.Name, ref.Key.Repo, ref.Commit.Short(), ref.Existing.Commit.Short())
+				}
+			}
 			return result, nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 )
 
 // Held asks the bucket which of the revisions it has in full, so that they could be pulled again as they are: its manifest covers what is here, every blob is there with
@@ -43,7 +45,30 @@ func (e *Engine) Held(ctx context.Context, inv *hfcache.Inventory, keys []manife
 			}
 		}
 	}
-	return held, nil
+	return held, e.heldRefs(ctx, inv, held)
+}
+
+// heldRefs adds what the refs of revisions that are held lack: one that the bucket does not have at all could not be pulled again.
+func (e *Engine) heldRefs(ctx context.Context, inv *hfcache.Inventory, held map[manifest.Key]error) error {
+	refs := map[remote.RefKey]manifest.Key{}
+	for _, repo := range inv.Repos {
+		for _, ref := range repo.Refs {
+			key := manifest.Key{Repo: repo.ID, Commit: ref.Commit}
+			if lacking, asked := held[key]; asked && lacking == nil {
+				refs[remote.RefKey{Repo: repo.ID, Name: ref.Name}] = key
+			}
+		}
+	}
+	idx, err := e.Catalog.Lookup(ctx, nil, slices.Collect(maps.Keys(refs)))
+	if err != nil {
+		return err
+	}
+	for ref, key := range refs {
+		if _, there := idx.Refs[ref]; !there {
+			held[key] = fmt.Errorf("it has no ref %s; push it first", ref.Name)
+		}
+	}
+	return nil
 }
 
 // only is an inventory with nothing but the revisions, whose files may be identified without touching those of inv.

@@ -261,8 +261,12 @@ func (r *pushRun) revision(ctx context.Context, rev plan.PushRevision) (clean bo
 	if len(rev.Force) > 0 {
 		known := *ours.Hub
 		known.Forced, ours.Hub = map[hub.Ref]time.Time{}, &known
-		for _, name := range rev.Force {
-			known.Forced[name] = r.Catalog.StoreNow(ctx)
+		for _, ref := range rev.Force {
+			at := r.Catalog.StoreNow(ctx)
+			if !at.After(ref.Above) {
+				at = ref.Above.Add(time.Second)
+			}
+			known.Forced[ref.Name] = at
 		}
 	}
 	failpoint.Hit("manifest due")

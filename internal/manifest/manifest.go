@@ -132,7 +132,7 @@ const (
 // Completeness compares the files with the tree.
 func (m *Manifest) Completeness() Completeness {
 	tree := m.Tree()
-	if tree == nil {
+	if len(tree) == 0 {
 		return Unknown
 	}
 	for path := range tree {

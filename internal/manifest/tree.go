@@ -66,13 +66,13 @@ func readTree(d *json.Decoder) (tree Tree, version int, err error) {
 	return tree, version, err
 }
 
-// decodeTree reads a listing, entry by entry. null is none.
+// decodeTree reads a listing, entry by entry. null is none, and so is an empty one: no commit of the Hub has no files.
 func decodeTree(d *json.Decoder) (Tree, error) {
 	if opened, err := opens(d, '{'); err != nil || !opened {
 		return nil, err
 	}
 	tree := Tree{}
-	return tree, restOfObject(d, func(name string) error {
+	err := restOfObject(d, func(name string) error {
 		var wire wireEntry
 		if err := d.Decode(&wire); err != nil {
 			return err
@@ -82,6 +82,10 @@ func decodeTree(d *json.Decoder) (Tree, error) {
 		}
 		return tree.add(name, wire)
 	})
+	if len(tree) == 0 {
+		return nil, err
+	}
+	return tree, err
 }
 
 // EncodeTreeFile writes a tree as the real client does: sorted keys, indent 1, ASCII only.

@@ -50,7 +50,8 @@ func (l *Loss) String() string {
 // whoever could load the repository by it still can:
 //
 //   - A path that old has counts as lost if new lacks it while the listing of its commit has it, or if nobody knows that listing.
-//   - A path that the listing has dropped is excused only if new has all listed paths with the same extension: weights that were split into other files are there again.
+//   - A path that the listing has dropped is excused only if new has all listed paths with the same extension: weights that were split into other files are there again. If the listing has none with
+//     that extension, new must have all LFS files of some other one: weights in another format are there, unless the commit has no LFS files.
 //   - Where old is known to be complete, new must be, too: clients refuse an incomplete snapshot when they are offline.
 //   - What old has beyond its own listing is no part of the repository.
 //
@@ -59,12 +60,14 @@ func Worse(old, new Contents, holds func(hub.Path) bool) *Loss {
 	if holds == nil {
 		holds = func(hub.Path) bool { return true }
 	}
-	missing := map[string]bool{} // extensions of which new lacks a listed path
-	var absent []hub.Path        // listed paths that new lacks
+	if len(new.Tree) == 0 {
+		new.Tree = nil // no commit is empty, so that is no listing
+	}
+	exts := new.extensions(holds)
+	var absent []hub.Path // listed paths that new lacks
 	for p := range new.Tree {
 		if !new.Has[p] && holds(p) {
 			absent = append(absent, p)
-			missing[path.Ext(string(p))] = true
 		}
 	}
 	var lost []hub.Path
@@ -76,7 +79,7 @@ func Worse(old, new Contents, holds func(hub.Path) bool) *Loss {
 			continue
 		}
 		_, listed := new.Tree[p]
-		if new.Tree == nil || listed || missing[path.Ext(string(p))] {
+		if new.Tree == nil || listed || !exts.excuse(path.Ext(string(p))) {
 			lost = append(lost, p)
 		}
 	}
@@ -91,7 +94,7 @@ func Worse(old, new Contents, holds func(hub.Path) bool) *Loss {
 
 // complete says whether every listed path is there that this platform can have.
 func (c Contents) complete(holds func(hub.Path) bool) bool {
-	if c.Tree == nil {
+	if len(c.Tree) == 0 {
 		return false
 	}
 	for p := range c.Tree {
@@ -100,4 +103,42 @@ func (c Contents) complete(holds func(hub.Path) bool) bool {
 		}
 	}
 	return true
+}
+
+// extensions says of the extensions in a listing whether all paths with them are there.
+type extensions struct {
+	all map[string]bool // of all paths
+	lfs map[string]bool // of LFS files
+}
+
+func (c Contents) extensions(holds func(hub.Path) bool) extensions {
+	e := extensions{map[string]bool{}, map[string]bool{}}
+	note := func(all map[string]bool, ext string, there bool) {
+		before, known := all[ext]
+		all[ext] = there && (before || !known)
+	}
+	for p, entry := range c.Tree {
+		if !holds(p) {
+			continue
+		}
+		ext := path.Ext(string(p))
+		note(e.all, ext, c.Has[p])
+		if entry.LFSSHA256 != "" {
+			note(e.lfs, ext, c.Has[p])
+		}
+	}
+	return e
+}
+
+// excuse says whether a path with an extension may be gone that the listing has dropped.
+func (e extensions) excuse(ext string) bool {
+	if there, listed := e.all[ext]; listed {
+		return there
+	}
+	for _, there := range e.lfs {
+		if there {
+			return true
+		}
+	}
+	return len(e.lfs) == 0
 }

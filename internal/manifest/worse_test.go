@@ -13,7 +13,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 )
 
-// contents has the given paths, and a listing of these and of those behind "|"; without a "|" nobody knows the listing. A path behind "-" is there and not listed.
+// contents has the given paths, and a listing of these and of those behind "|"; without a "|" nobody knows the listing. A path behind "-" is there and not listed. Those that begin with w are LFS files.
 func contents(text string) manifest.Contents {
 	has, rest, listed := strings.Cut(text, "|")
 	c := manifest.Contents{Has: map[hub.Path]bool{}}
@@ -24,13 +24,20 @@ func contents(text string) manifest.Contents {
 		name, foreign := strings.CutPrefix(p, "-")
 		c.Has[hub.Path(name)] = true
 		if listed && !foreign {
-			c.Tree[hub.Path(name)] = manifest.TreeEntry{}
+			c.Tree[hub.Path(name)] = entryOf(hub.Path(name))
 		}
 	}
 	for _, p := range strings.Fields(rest) {
-		c.Tree[hub.Path(p)] = manifest.TreeEntry{}
+		c.Tree[hub.Path(p)] = entryOf(hub.Path(p))
 	}
 	return c
+}
+
+func entryOf(p hub.Path) manifest.TreeEntry {
+	if p[0] == 'w' {
+		return manifest.TreeEntry{LFSSHA256: sha256ID}
+	}
+	return manifest.TreeEntry{}
 }
 
 func TestWorse(t *testing.T) {
@@ -50,6 +57,11 @@ func TestWorse(t *testing.T) {
 		{"weights cut otherwise, and all there", "a.json w.bin | x", "a.json w-1.bin w-2.bin | x", ""},
 		{"weights cut otherwise, and only some there", "a.json w.bin | x", "a.json w-1.bin | w-2.bin x", "w.bin"},
 		{"dropped, and nothing listed has its extension", "a.json w.bin | x", "a.json | x", ""},
+		{"weights in another format, and not there", "a.json w.bin", "a.json | w.safetensors", "w.bin"},
+		{"weights in another format, and there", "a.json w.bin", "a.json w.safetensors | README.md", ""},
+		{"weights in two other formats, and one of them there", "a.json w.bin", "a.json w.safetensors | w.msgpack", ""},
+		{"weights in another format, and a part of them there", "a.json w.bin", "a.json w-1.safetensors | w-2.safetensors", "w.bin"},
+		{"an empty listing is none", "a.json w.bin", "-a.json |", "w.bin"},
 		{"complete, and then not", "a.json |", "a.json | README.md", "README.md"},
 		{"a file beside the repository's own", "a.json -np/cache |", "a.json |", ""},
 		{"a file that this platform cannot have", "a.json con |", "a.json | con", ""},
@@ -80,7 +92,7 @@ func TestWorseProperties(t *testing.T) {
 		}
 		for _, p := range names {
 			if c.Tree != nil && r.IntN(3) > 0 {
-				c.Tree[p] = manifest.TreeEntry{}
+				c.Tree[p] = entryOf(p)
 			}
 			if _, listed := c.Tree[p]; (listed || c.Tree == nil) && r.IntN(3) > 0 {
 				c.Has[p] = true
@@ -93,7 +105,7 @@ func TestWorseProperties(t *testing.T) {
 		}
 		return c
 	}
-	complete := func(c manifest.Contents) bool { return c.Tree != nil && len(c.Has) == len(c.Tree) }
+	complete := func(c manifest.Contents) bool { return len(c.Tree) > 0 && len(c.Has) == len(c.Tree) }
 	moved, kept := 0, 0
 	for seed := range uint64(20_000) {
 		r := rand.New(rand.NewPCG(seed, 2))
@@ -115,11 +127,11 @@ func TestWorseProperties(t *testing.T) {
 			fail("nothing would be missing, and it stays: " + loss.String())
 		case loss != nil && (new.Has[loss.Path] || loss.Incomplete == old.Has[loss.Path]):
 			fail("it names a path that would not be missing: " + loss.String())
-		case loss == nil && complete(old) && new.Tree != nil && !complete(new):
+		case loss == nil && complete(old) && len(new.Tree) > 0 && !complete(new):
 			fail("a complete commit gives way to a part")
 		}
 		for p := range old.Has {
-			if _, listed := new.Tree[p]; loss == nil && !new.Has[p] && (new.Tree == nil || listed) {
+			if _, listed := new.Tree[p]; loss == nil && !new.Has[p] && (len(new.Tree) == 0 || listed) {
 				fail("it moves, and is lost: " + string(p))
 			}
 			for q := range new.Tree {

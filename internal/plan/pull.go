@@ -39,6 +39,8 @@ type Pull struct {
 	Local    *hfcache.Revision   // what is here already, or nil
 	Alone    bool                // the bucket could not be asked for anything
 	Upstream map[hub.BlobID]bool // blobs that the bucket does not have, as far as its manifest tells
+
+	were []KeptLocal // the local refs that the bucket has, too, as they are
 }
 
 // PullRef is a ref as it will be written.
@@ -46,6 +48,16 @@ type PullRef struct {
 	Name    hub.Ref
 	Commit  hub.Commit
 	Learned time.Time
+}
+
+// Were says which commit a local ref names before the pull. The commit is empty if there is no such ref, or if the bucket has none of that name.
+func (p *Pull) Were(name hub.Ref) KeptLocal {
+	for _, were := range p.were {
+		if were.Name == name {
+			return were
+		}
+	}
+	return KeptLocal{}
 }
 
 // KeptLocal is a ref of the cache that stays although the bucket's names another commit.
@@ -171,6 +183,9 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*ma
 		}
 	}
 	kept := KeptLocal{PullRef: here}
+	if exists {
+		defer func() { p.were = append(p.were, kept) }()
+	}
 	nowhere := false
 	if exists {
 		kept.Local = local.Revision(here.Commit)
@@ -186,10 +201,10 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*ma
 	case (!exists || nowhere) && len(p.Files) == 0 && (p.Local == nil || len(p.Local.Files) == 0):
 		kept.Why = KeptEmpty
 	case nowhere:
-	case exists && known[here.Commit].RefTime(ref.Name, here.Learned).After(wanted.Learned):
+	case exists && !ref.FromHub && known[here.Commit].RefTime(ref.Name, here.Learned).After(wanted.Learned):
 		kept.Why = KeptLater
-	case exists && !p.Manifest.IsForced(ref.Name):
-		if kept.Loss = manifest.Worse(contents(kept.Local), p.contents(), hfcache.CanHold); kept.Loss != nil {
+	case exists:
+		if kept.Loss = p.loss(kept.Local, ref.Name); kept.Loss != nil {
 			kept.Why = KeptWorse
 		}
 	}
@@ -200,10 +215,19 @@ func (p *Pull) ref(ref remote.Ref, local *hfcache.Repo, known map[hub.Commit]*ma
 	p.Refs = append(p.Refs, wanted)
 }
 
-// contents is what the snapshot will have.
-func (p *Pull) contents() manifest.Contents {
+// loss is what would be missing if a local ref moved away from a revision. A ref that was forced in the bucket is followed even if the bucket lacks files, but not if a filter leaves them out.
+func (p *Pull) loss(old *hfcache.Revision, name hub.Ref) *manifest.Loss {
+	loss := manifest.Worse(contents(old), p.contents(p.Files), hfcache.CanHold)
+	if loss != nil && p.Manifest.IsForced(name) && manifest.Worse(contents(old), p.contents(p.Manifest.Files), hfcache.CanHold) != nil {
+		return nil
+	}
+	return loss
+}
+
+// contents is what the snapshot has with the given files.
+func (p *Pull) contents(files []manifest.File) manifest.Contents {
 	c := contents(p.Local)
-	for _, f := range p.Files {
+	for _, f := range files {
 		c.Has[f.Path] = true
 	}
 	if tree := p.Manifest.Tree(); tree != nil {

@@ -66,7 +66,14 @@ type PushRevision struct {
 	Manifest *manifest.Manifest // what this machine knows
 	Base     *remote.Entry      // what the bucket knew, or nil; without a manifest it is one that cannot be read and is replaced
 	Merged   *manifest.Manifest // what the bucket will know
-	Force    []hub.Ref          // refs that are made to name it whatever the claims say
+	Force    []ForcedRef        // refs that are made to name it whatever the claims say
+}
+
+// ForcedRef is a ref that is made to name a commit whatever the claims say.
+type ForcedRef struct {
+	Name hub.Ref
+	// Above is a time that the new one must be later than, or readers would not follow: that of the ref which is replaced. A clock that was ahead can have made it one of the future.
+	Above time.Time
 }
 
 // PushBlob is a blob that the bucket may lack.
@@ -208,7 +215,7 @@ type pushed struct {
 	ours   *manifest.Manifest // what this machine adds
 	base   *remote.Entry
 	merged *manifest.Manifest
-	force  []hub.Ref
+	force  []ForcedRef
 }
 
 func (b *pushBuilder) repo(repo *hfcache.Repo) {
@@ -238,7 +245,7 @@ func (b *pushBuilder) repo(repo *hfcache.Repo) {
 // publish plans the manifest, unless the bucket knows all of it already.
 func (b *pushBuilder) publish(p *pushed) bool {
 	rev := PushRevision{p.ours, p.base, p.merged, p.force}
-	if rev.known() && rev.Base.Covers(rev.Manifest) && !b.policy.Recheck && len(rev.Force) == 0 {
+	if !rev.news() && !b.policy.Recheck {
 		b.push.UpToDate++
 		return false
 	}
@@ -387,8 +394,13 @@ func (b *pushBuilder) ref(repo *hfcache.Repo, ref hfcache.Ref, revisions map[hub
 			return
 		}
 	}
-	if planned.Force && p.merged.Hub != nil {
-		p.force = append(p.force, ref.Name)
+	if planned.Force {
+		// What the object tells is no earlier than the ref's time, whatever is claimed about the commit.
+		above := planned.Existing.Resolved
+		if planned.Existing.After.After(above) {
+			above = planned.Existing.After
+		}
+		p.force = append(p.force, ForcedRef{ref.Name, above})
 	}
 	b.push.Refs = append(b.push.Refs, planned)
 }

@@ -161,6 +161,8 @@ func TestPulledRefs(t *testing.T) {
 		{"a commit that was pushed from a copied cache", claimed(theirs(commit("a"), "12"), before), remote.Ref{Resolved: now}, complete, now.Add(-time.Minute), nil, plan.PullPolicy{}, plan.KeptLater},
 		{"a roll-back", forced(claimed(theirs(commit("a"), "12"), before.Add(-day)), now), remote.Ref{Resolved: now}, complete, before, nil, plan.PullPolicy{}, 0},
 		{"by the Hub's word", claimed(theirs(commit("a"), "12"), before.Add(-day)), remote.Ref{Resolved: now, FromHub: true}, complete, before, nil, plan.PullPolicy{}, 0},
+		{"by the Hub's word, over a time of the future", claimed(theirs(commit("a"), "12"), before), remote.Ref{Resolved: before, FromHub: true}, complete, now, nil, plan.PullPolicy{}, 0},
+		{"forced there, filtered here", forced(theirs(commit("a"), "12"), now), remote.Ref{Resolved: now}, complete, before, nil, plan.PullPolicy{Files: filter(t, "1.bin")}, plan.KeptWorse},
 		{"a part, if it must be complete", theirs(commit("a"), "12", "3.bin"), remote.Ref{Resolved: now}, nil, before, nil, plan.PullPolicy{RequireComplete: true}, plan.KeptIncomplete},
 		{"all of it, if it must be complete", theirs(commit("a"), "12"), remote.Ref{Resolved: now}, nil, before, nil, plan.PullPolicy{RequireComplete: true}, 0},
 	} {

@@ -96,10 +96,9 @@ func (p *Push) Requests(policy PushPolicy, unconditional bool) Requests {
 		write.Head, write.Get = 1, 1
 	}
 	for _, rev := range p.Revisions {
-		if rev.known() && rev.Base.Covers(rev.Manifest) && len(rev.Force) == 0 {
-			continue
+		if rev.news() {
+			r = r.Plus(write).Plus(p.proof(rev))
 		}
-		r = r.Plus(write).Plus(p.proof(rev))
 	}
 	for _, ref := range p.Refs {
 		if r = r.Plus(write); ref.Existing != nil && ref.Old == nil && ref.Existing.Commit != ref.Commit && !ref.Force {
@@ -110,6 +109,22 @@ func (p *Push) Requests(policy PushPolicy, unconditional bool) Requests {
 }
 
 // known says whether the bucket has a manifest of the revision that can be read.
+// news says whether the bucket's manifest has to be written. A recheck plans revisions of which it knows all.
+func (r PushRevision) news() bool {
+	return !r.known() || !r.Base.Covers(r.Manifest) || len(r.Force) > 0
+}
+
+// Manifests counts those that have to be written.
+func (p *Push) Manifests() int {
+	n := 0
+	for _, rev := range p.Revisions {
+		if rev.news() {
+			n++
+		}
+	}
+	return n
+}
+
 func (r PushRevision) known() bool { return r.Base != nil && r.Base.Manifest != nil }
 
 // proof is what it takes to find out which blobs of another tool's manifest are there, beyond those that are pushed.
@@ -159,27 +174,30 @@ type RevisionUploads struct {
 	Listed, Present int
 }
 
-// PerRevision splits what has to be uploaded by the revisions that need it, in their order.
+// PerRevision splits what has to be uploaded by the revisions that need it, in their order. Those of which the bucket has everything are left out.
 func (p *Push) PerRevision() []RevisionUploads {
 	missing := map[hub.BlobID]int64{}
 	uploads, _ := p.Uploads()
 	for _, b := range uploads {
 		missing[b.ID] = b.File.Size
 	}
-	split := make([]RevisionUploads, len(p.Revisions))
-	for i, rev := range p.Revisions {
-		split[i] = RevisionUploads{Key: rev.Manifest.Key(), Files: len(rev.Manifest.Files), Listed: len(rev.Merged.Tree())}
+	split := []RevisionUploads{}
+	for _, rev := range p.Revisions {
+		u := RevisionUploads{Key: rev.Manifest.Key(), Files: len(rev.Manifest.Files), Listed: len(rev.Merged.Tree())}
 		for path := range rev.Merged.Tree() {
 			if _, ok := rev.Merged.File(path); ok {
-				split[i].Present++
+				u.Present++
 			}
 		}
 		for _, f := range rev.Manifest.Files {
 			if size, ok := missing[f.Blob]; ok {
 				delete(missing, f.Blob)
-				split[i].Blobs++
-				split[i].Bytes += size
+				u.Blobs++
+				u.Bytes += size
 			}
+		}
+		if u.Blobs > 0 || rev.news() {
+			split = append(split, u)
 		}
 	}
 	return split

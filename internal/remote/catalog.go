@@ -462,7 +462,7 @@ func (c *Catalog) Follow(ctx context.Context, o RefObject) (*Entry, error) {
 	entry, err := c.ReadRevision(ctx, RevisionObject{
 		RepoKey: o.RepoKey, Commit: ref.Commit, ObjectKey: manifest.ManifestKey(o.RepoKey, ref.Commit),
 	})
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && len(entry.Files) == 0 {
 		return nil, &DanglingRefError{ref}
 	}
 	return entry, err

@@ -169,9 +169,9 @@ func (r *newestReader) read(ctx context.Context, o RevisionObject, extra bool) (
 	defer r.mu.Unlock()
 	_, hasRefs := r.named[o.RepoKey]
 	switch {
-	case err == nil:
-	case errors.Is(err, store.ErrNotFound): // gone since the listing
+	case err == nil && len(entry.Files) == 0, errors.Is(err, store.ErrNotFound): // of nothing, or gone since the listing
 		return false, nil
+	case err == nil:
 	case ctx.Err() != nil, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrDenied), errors.Is(err, store.ErrBadConfig):
 		return false, err
 	default:

@@ -539,6 +539,23 @@ func TestSharedManifestIsNotReplaced(t *testing.T) {
 	}
 }
 
+func TestManifestWithoutFilesIsNotWritten(t *testing.T) {
+	c := newCatalog(t)
+	theirs := manifestOf(model, commit("a"), "one")
+	theirs.Hub = nil
+	nothing := func(_ context.Context, m *manifest.Manifest) (*manifest.Manifest, error) {
+		proven := *m
+		proven.Files = nil
+		return &proven, nil
+	}
+	base := &remote.Entry{Manifest: theirs, ObjectKey: manifest.ManifestKey("org__name", commit("a"))}
+	for _, known := range []*remote.Entry{nil, base} {
+		if _, written, err := c.PutManifest(t.Context(), manifestOf(model, commit("a")), known, nothing); written || !errors.Is(err, remote.ErrNotFound) {
+			t.Errorf("written %v, %v", written, err)
+		}
+	}
+}
+
 func encode(t *testing.T, m *manifest.Manifest) []byte {
 	t.Helper()
 	data, err := manifest.Encode(m)

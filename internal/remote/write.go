@@ -24,7 +24,7 @@ var errContended = errors.New("other machines keep changing it; try again")
 // bucket. base is what the bucket had when the caller looked, or nil; without a manifest it is an object that [Replaceable] found, and is replaced.
 //
 // unproven is called with the manifests of tools that do not prove their blobs and returns the files of it that can be relied on.
-// It returns the merged manifest, and whether anything had to be written. A file with two contents is a *[manifest.ConflictError].
+// It returns the merged manifest, and whether anything had to be written. A file with two contents is a *[manifest.ConflictError]. A manifest without files is not written: the error wraps [ErrNotFound].
 func (c *Catalog) PutManifest(ctx context.Context, m *manifest.Manifest, base *Entry,
 	unproven func(context.Context, *manifest.Manifest) (*manifest.Manifest, error),
 ) (merged *manifest.Manifest, written bool, err error) {
@@ -45,6 +45,9 @@ func (c *Catalog) PutManifest(ctx context.Context, m *manifest.Manifest, base *E
 			if merged, err = manifest.Merge(m, theirs); err != nil {
 				return nil, false, err
 			}
+		}
+		if len(merged.Files) == 0 {
+			return nil, false, fmt.Errorf("%s: none of its files is in the bucket: %w", key, ErrNotFound)
 		}
 		data, err := manifest.Encode(merged)
 		if err != nil {
