@@ -198,7 +198,7 @@ func (o *pushOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	run := &pushRun{inventory: inv, plan: p, result: &engine.Result{}, planned: s.requests().Plus(p.Requests(policy, o.unconditional()))}
+	run := &pushRun{inventory: inv, plan: p, result: &engine.Result{}, planned: s.requests().Plus(p.Requests(o.unconditional()))}
 	if o.dryRun {
 		s.progress.Close()
 		run.made, run.elapsed = s.requests(), watch.elapsed()

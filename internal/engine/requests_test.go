@@ -46,7 +46,7 @@ func pushCounted(t *testing.T, e *engine.Engine, policy plan.PushPolicy, conditi
 	if err != nil {
 		t.Fatal(err)
 	}
-	announced := p.Requests(policy, !conditions)
+	announced := p.Requests(!conditions)
 	made := counted(e)
 	result, err := e.Push(t.Context(), p, policy)
 	if err != nil || result.Failed() {

@@ -36,10 +36,10 @@ type Loss struct {
 
 // String names what would be missing: "model.safetensors and 2 more files".
 func (l *Loss) String() string {
-	switch {
-	case l.More == 0:
+	switch l.More {
+	case 0:
 		return string(l.Path)
-	case l.More == 1:
+	case 1:
 		return string(l.Path) + " and 1 more file"
 	default:
 		return fmt.Sprintf("%s and %d more files", l.Path, l.More)

@@ -20,14 +20,14 @@ func contents(text string) manifest.Contents {
 	if listed {
 		c.Tree = manifest.Tree{}
 	}
-	for _, p := range strings.Fields(has) {
+	for p := range strings.FieldsSeq(has) {
 		name, foreign := strings.CutPrefix(p, "-")
 		c.Has[hub.Path(name)] = true
 		if listed && !foreign {
 			c.Tree[hub.Path(name)] = entryOf(hub.Path(name))
 		}
 	}
-	for _, p := range strings.Fields(rest) {
+	for p := range strings.FieldsSeq(rest) {
 		c.Tree[hub.Path(p)] = entryOf(hub.Path(p))
 	}
 	return c

@@ -212,7 +212,7 @@ func TestRecheckReplacesWhatNobodyCanRead(t *testing.T) {
 				t.Errorf("it replaces %+v", base)
 			}
 			p.Settle(map[hub.BlobID]bool{blob("1"): true})
-			if got, want := p.Requests(test.policy, false), (plan.Requests{Put: 1}); test.policy.Check == plan.CheckChecksums && got != want {
+			if got, want := p.Requests(false), (plan.Requests{Put: 1}); test.policy.Check == plan.CheckChecksums && got != want {
 				t.Errorf("%v, want %v", got, want)
 			}
 		})

@@ -70,12 +70,20 @@ func TestPushedRefs(t *testing.T) {
 		{"a slow clock lowered the claim of what the ref names", []*manifest.Manifest{claimed(theirs(commit("a"), "12"), before.Add(-day))}, remote.Ref{Resolved: before.Add(-day), After: now}, theirs(commit("b"), "12"), now, plan.PushPolicy{}, false, true, false, false},
 		{"a time that nobody knows", []*manifest.Manifest{complete}, remote.Ref{Resolved: before}, theirs(commit("b"), "12"), time.Time{}, plan.PushPolicy{}, false, true, false, false},
 		{
-			"the Hub went back", []*manifest.Manifest{complete, claimed(theirs(commit("b"), "12"), before.Add(-day))}, remote.Ref{Resolved: before}, theirs(commit("b"), "12"), now,
-			plan.PushPolicy{FromHub: map[remote.RefKey]hub.Commit{{Repo: model, Name: "main"}: commit("b")}}, true, false, false, true,
+			"the Hub went back",
+			[]*manifest.Manifest{complete, claimed(theirs(commit("b"), "12"), before.Add(-day))},
+			remote.Ref{Resolved: before},
+			theirs(commit("b"), "12"), now,
+			plan.PushPolicy{FromHub: map[remote.RefKey]hub.Commit{{Repo: model, Name: "main"}: commit("b")}},
+			true, false, false, true,
 		},
 		{
-			"the Hub went back, to a part", []*manifest.Manifest{complete, claimed(theirs(commit("b"), "3", "1.bin"), before.Add(-day))}, remote.Ref{Resolved: before}, theirs(commit("b"), "3", "1.bin"), now,
-			plan.PushPolicy{FromHub: map[remote.RefKey]hub.Commit{{Repo: model, Name: "main"}: commit("b")}}, false, true, true, false,
+			"the Hub went back, to a part",
+			[]*manifest.Manifest{complete, claimed(theirs(commit("b"), "3", "1.bin"), before.Add(-day))},
+			remote.Ref{Resolved: before},
+			theirs(commit("b"), "3", "1.bin"), now,
+			plan.PushPolicy{FromHub: map[remote.RefKey]hub.Commit{{Repo: model, Name: "main"}: commit("b")}},
+			false, true, true, false,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -75,7 +75,7 @@ func (r Requests) String() string {
 
 // Requests is what carrying the plan out takes, if nothing fails and nobody pushes the same meanwhile. What an earlier push left unfinished makes it less.
 // unconditional says that the store checks no conditions on writes, so that manifests and refs are looked at before and after.
-func (p *Push) Requests(policy PushPolicy, unconditional bool) Requests {
+func (p *Push) Requests(unconditional bool) Requests {
 	var r Requests
 	if p.check == CheckBytes {
 		unproven, _ := p.ReadBacks()

@@ -48,7 +48,7 @@ func TestRequestSizes(t *testing.T) {
 		file := hfcache.File{Path: "f", Size: size}
 		push := &plan.Push{Blobs: []plan.PushBlob{{ID: "a", File: file, Known: plan.Missing}, {ID: "b", File: file, Known: plan.Present}}}
 		pull := &plan.Pull{Blobs: []manifest.File{{Path: "f", Blob: "a", Size: size}}}
-		got[size] = counts{push.Requests(plan.PushPolicy{}, false).Put, pull.Requests().Get}
+		got[size] = counts{push.Requests(false).Put, pull.Requests().Get}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -20,6 +20,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store/filestore"
+
 	"github.com/hf-cache-sync/hf-cache-sync/test/proof"
 )
 
@@ -65,7 +66,7 @@ func kept() []uint64 { return []uint64{17, 37, 861, 1821, 2205, 2448} }
 // scratch is a folder in memory where there is one: nothing here is about disks.
 func scratch(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "hf-cache-sync-histories-")
+	dir, err := os.MkdirTemp("/dev/shm", "hf-cache-sync-histories-") //nolint:usetesting // it is not where other tests keep theirs
 	if err != nil {
 		return t.TempDir()
 	}
@@ -96,7 +97,7 @@ type history struct {
 }
 
 func newHistory(seed uint64, dir string) *history {
-	r := rand.New(rand.NewPCG(seed, 4)) //nolint:gosec // the same every time
+	r := rand.New(rand.NewPCG(seed, 4))
 	h := &history{r: r, dir: dir, clock: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC), hub: newHub(r), left: map[hub.Ref]map[hub.Commit]bool{"main": {}, "dev": {}}, proven: map[hub.Ref]map[hub.Commit]bool{"main": {}, "dev": {}}}
 	return h
 }
