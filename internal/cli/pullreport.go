@@ -12,6 +12,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/remote"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/store"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
@@ -239,12 +240,17 @@ func (o *pullOptions) say(r *pullReport) error {
 func pullAdvice(repo hub.Repo, failures []engine.Failure) string {
 	hint := ""
 	for _, f := range failures {
-		if _, damaged := errors.AsType[*engine.DamagedError](f.Err); damaged || isType[*hub.MismatchError](f.Err) || errors.Is(f.Err, store.ErrNotFound) {
+		if lackedByBucket(f.Err) {
 			return hintRecheck(repo.String())
 		}
 		hint = cmp.Or(hint, explain(f.Err).hint)
 	}
 	return hint
+}
+
+// lackedByBucket says whether an error about a file means that the bucket has no good copy of it.
+func lackedByBucket(err error) bool {
+	return isType[*engine.DamagedError](err) || isType[*hub.MismatchError](err) || errors.Is(err, store.ErrNotFound) || errors.Is(err, remote.ErrNotFound)
 }
 
 // hintRecheck names the command that makes the bucket's blobs good again.

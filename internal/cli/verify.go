@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/hf-cache-sync/hf-cache-sync/internal/event"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hfcache"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/hub"
+	"github.com/hf-cache-sync/hf-cache-sync/internal/manifest"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/plan"
 	"github.com/hf-cache-sync/hf-cache-sync/internal/ui"
 )
@@ -268,7 +270,7 @@ func (o *verifyOptions) repairHint(r *verifyReport) string {
 	repaired := o.repair && !o.dryRun
 	switch {
 	case repaired:
-		return r.recheckHint()
+		return o.unrepairedHint(r)
 	case o.dryRun && r.unrepaired() > 0 && o.hasBucket():
 		return "hf-cache-sync verify puts them aside, and with --repair fetches good copies from the bucket"
 	case o.dryRun && r.unrepaired() > 0:
@@ -282,21 +284,33 @@ func (o *verifyOptions) repairHint(r *verifyReport) string {
 	return "hf-cache-sync verify --repair fetches good copies from the bucket"
 }
 
-// recheckHint names the repositories of which the bucket has no good copy.
-func (r *verifyReport) recheckHint() string {
+// unrepairedHint says what brings back what a repair did not: for what the bucket has no good copy of it names the repositories, for the rest it tells why that could not be written.
+func (o *verifyOptions) unrepairedHint(r *verifyReport) string {
 	var repos []string
-	add := func(repo hub.Repo) {
-		if !slices.Contains(repos, repo.String()) {
+	hint := ""
+	add := func(repo hub.Repo, err error) {
+		switch {
+		case errors.Is(err, hfcache.ErrBusy):
+			hint = cmp.Or(hint, "wait until the client has finished, then run the same command again")
+		case !lackedByBucket(err) && !errors.Is(err, manifest.ErrInvalid):
+			hint = cmp.Or(hint, explain(err).hint)
+		case !slices.Contains(repos, repo.String()):
 			repos = append(repos, repo.String())
 		}
 	}
 	for i := range r.result.Damaged {
 		if d := &r.result.Damaged[i]; !d.Repaired {
-			add(d.Repo)
+			add(d.Repo, d.Err)
 		}
 	}
 	for _, f := range r.repaired.Failures {
-		add(f.Key.Repo)
+		add(f.Key.Repo, f.Err)
+	}
+	if len(repos) == 0 {
+		return hint
+	}
+	if o.from != "" {
+		repos = append(repos, "--remote", o.from)
 	}
 	return hintRecheck(repos...) + ", then here the same command again"
 }

@@ -31,7 +31,7 @@ func RefHint(r hfcache.BrokenRef, bucket bool) string {
 	case r.Fault == hfcache.RefLeftover:
 		return "hf-cache-sync prune removes it"
 	case r.Fault == hfcache.RefNowhere && bucket:
-		return pull + " makes it name what the bucket has"
+		return pull + " makes it name what the bucket has; if the bucket does not have it, delete the file"
 	case r.Fault == hfcache.RefNowhere:
 		return download + " downloads what it names"
 	case r.Fault == hfcache.RefGarbage && !isRef(r.Name):

@@ -283,7 +283,7 @@ func TestRefHint(t *testing.T) {
 		{hfcache.BrokenRef{Name: "v1", Repo: data}, false, "hf download org/data --repo-type dataset --revision v1 writes it again"},
 		{hfcache.BrokenRef{Name: "it's", Fault: hfcache.RefGarbage}, true, `hf-cache-sync pull org/name -r 'it'\''s' writes it again; if there is no such branch or tag, delete the file`},
 		{hfcache.BrokenRef{Name: `a\b`, Fault: hfcache.RefGarbage}, true, "delete the file: no branch or tag has such a name"},
-		{hfcache.BrokenRef{Name: "main", Fault: hfcache.RefNowhere}, true, "hf-cache-sync pull org/name makes it name what the bucket has"},
+		{hfcache.BrokenRef{Name: "main", Fault: hfcache.RefNowhere}, true, "hf-cache-sync pull org/name makes it name what the bucket has; if the bucket does not have it, delete the file"},
 		{hfcache.BrokenRef{Name: "main", Fault: hfcache.RefNowhere}, false, "hf download org/name downloads what it names"},
 		{hfcache.BrokenRef{Name: "main.01234567.tmp", Fault: hfcache.RefLeftover}, true, "hf-cache-sync prune removes it"},
 	} {
