@@ -137,8 +137,10 @@ func TestStoreOfAnotherTime(t *testing.T) {
 				r.Compare(t, hub(to))
 			}
 			// Who learned something else later than the store's now, and before what the
-			// last one says of itself, keeps it.
-			other := pushed[1]
+			// last one says of itself, keeps it. The bucket knows nothing of it: else the
+			// first claim would count.
+			other := r
+			other.Commit = testenv.Commit("another time, elsewhere")
 			keeper := home(t, other)
 			main := filepath.Join(hub(keeper), other.Folder(), "refs", "main")
 			learned := time.Now().Add(by + 5*time.Hour)
