@@ -216,7 +216,7 @@ func TestBucketDownHubUp(t *testing.T) {
 			t.Run(fmt.Sprintf("%s after %d requests", f.Name, passing), func(t *testing.T) {
 				t.Parallel()
 				o := newOrigins(t, model())
-				s := o.site(t, slices.Concat(resigned(), []string{"HF_CACHE_SYNC_STALL_TIME=" + (300 * time.Millisecond).String()}))
+				s := o.site(t, slices.Concat(resigned(), []string{"HF_CACHE_SYNC_STALL_TIME=" + time.Second.String()}))
 				testenv.Mkdir(t, s.bucket)
 				o.revision.WriteBucket(t, s.bucket)
 				s.Use(faultproxy.After(passing, f))

@@ -65,9 +65,10 @@ func eager() []string {
 	return []string{"HF_CACHE_SYNC_TRIES=15", "HF_CACHE_SYNC_RETRY_WAIT=2ms", "HF_CACHE_SYNC_NO_PROGRESS=true"}
 }
 
-// resigned are the variables that make it give up soon.
+// resigned are the variables that make it give up soon, and not so soon that a
+// busy machine looks like a connection that stalls.
 func resigned() []string {
-	return []string{"HF_CACHE_SYNC_TRIES=3", "HF_CACHE_SYNC_RETRY_WAIT=2ms", "HF_CACHE_SYNC_STALL_TIME=200ms", "HF_CACHE_SYNC_NO_PROGRESS=true"}
+	return []string{"HF_CACHE_SYNC_TRIES=3", "HF_CACHE_SYNC_RETRY_WAIT=2ms", "HF_CACHE_SYNC_STALL_TIME=1s", "HF_CACHE_SYNC_NO_PROGRESS=true"}
 }
 
 // patchy are the variables for a mix of everything, in which little may be cut

@@ -191,9 +191,9 @@ func TestPushesOfOneCache(t *testing.T) {
 	}.Record(t)
 }
 
-// TestMovingRef lets two machines move a branch back and forth, each between two
-// commits of its own and each time by news that is newer, while others pull it. A
-// pull gives one commit, whole. The branch ends where the newest news says.
+// TestMovingRef lets two machines move a branch from commit to commit, in turns and
+// each time by news that is newer, while others pull it. A pull gives one commit,
+// whole. The branch ends where the newest news says.
 func TestMovingRef(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds() {
@@ -203,7 +203,7 @@ func TestMovingRef(t *testing.T) {
 			b := newBucket(t, kind)
 			var commits []testenv.Revision
 			machines := []string{t.TempDir(), t.TempDir()}
-			for i := range 4 {
+			for i := range moves + 1 {
 				r := revision(fmt.Sprintf("moving %d", i), 6, 500)
 				commits = append(commits, r)
 				for _, home := range machines {
@@ -212,7 +212,7 @@ func TestMovingRef(t *testing.T) {
 			}
 			base := time.Now().Add(-24 * time.Hour)
 			move := func(home string, k int) bool {
-				r := commits[k%len(commits)]
+				r := commits[k]
 				ref := filepath.Join(cacheOf(home), r.Folder(), "refs", "main")
 				testenv.WriteFile(t, ref, []byte(r.Commit))
 				at := base.Add(time.Duration(k) * time.Second)
@@ -248,7 +248,7 @@ func TestMovingRef(t *testing.T) {
 			pushing.Wait()
 			close(over)
 			pulling.Wait()
-			last := commits[moves%len(commits)]
+			last := commits[moves]
 			if got, err := os.ReadFile(filepath.Join(b.dir, "refs", last.Key(), "main")); err != nil || string(got) != last.Commit {
 				t.Errorf("the branch ends at %q, %v; want %s", got, err, last.Commit)
 				bad.count(false)
