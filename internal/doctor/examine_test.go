@@ -57,8 +57,12 @@ func keys(t *testing.T, s store.Store) []string {
 func TestExamineFolder(t *testing.T) {
 	s := newFolder(t)
 	const commit = "0123456789012345678901234567890123456789"
-	manifest := fmt.Sprintf(`{"repo": "org/name", "revision": %q, "repo_type": "model", "files": []}`, commit)
+	manifest := fmt.Sprintf(`{"repo": "org/name", "revision": %q, "repo_type": "model", "files": [{"path": "f", "blob": %q, "size": 1}]}`, commit, strings.Repeat("1", 64))
 	put(t, s, "manifests/org__name@"+commit+".json", manifest)
+	// One of no file leads nowhere, as one that is missing does.
+	empty := strings.Repeat("c", 40)
+	put(t, s, "manifests/org__name@"+empty+".json", fmt.Sprintf(`{"repo": "org/name", "revision": %q, "repo_type": "model", "files": []}`, empty))
+	put(t, s, "refs/org__name/empty", empty)
 	put(t, s, "refs/org__name/main", commit)
 	put(t, s, "refs/org__name/gone", strings.Repeat("a", 40))
 	put(t, s, "refs/org__name/bad", "not a commit")
@@ -70,7 +74,7 @@ func TestExamineFolder(t *testing.T) {
 	if err := errors.Join(b.ListErr, b.Write, b.Read, b.Delete, b.Refs.Err, b.UploadsErr); err != nil || !errors.Is(b.Conditions, store.ErrExists) || !b.Clock.IsZero() {
 		t.Errorf("%v, conditions %v", err, b.Conditions)
 	}
-	if b.Refs.Followed != 4 || b.Refs.More || len(b.Refs.Dangling) != 1 || len(b.Refs.Broken) != 2 {
+	if b.Refs.Followed != 5 || b.Refs.More || len(b.Refs.Dangling) != 2 || len(b.Refs.Broken) != 2 {
 		t.Fatalf("%+v", b.Refs)
 	}
 	for i, want := range []string{"refs/org__name/bad", "manifests/org__other@"} {
